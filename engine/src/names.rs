@@ -1,0 +1,151 @@
+//! Names with rules: tables, sources, raw versions, jobs.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Code, Error, Result};
+
+/// Characters that a part of a name may have. They are safe in a path, in a URL and unquoted in SQL.
+fn is_name(part: &str) -> bool {
+    let mut chars = part.chars();
+    chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && part.len() <= 128
+}
+
+macro_rules! two_part_name {
+    ($(#[$doc:meta])* $name:ident, $first:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name {
+            /// Before the dot.
+            pub $first: String,
+            /// After the dot.
+            pub name: String,
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                match text.split_once('.') {
+                    Some((first, name)) if is_name(first) && is_name(name) => {
+                        Ok(Self { $first: first.to_string(), name: name.to_string() })
+                    }
+                    _ => Err(Error::new(Code::InvalidSpec, format!(concat!("`{}` is not a ", $what, " name"), text))
+                        .hint(concat!("a ", $what, " is named `", stringify!($first),
+                            ".name`, in lower-case letters, digits and `_`, each part starting with a letter"))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}.{}", self.$first, self.name)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self> { text.parse() }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String { name.to_string() }
+        }
+    };
+}
+
+two_part_name!(
+    /// A Delta table of the catalog, `schema.name`; it lives under `tables/<schema>/<name>/`.
+    TableName, schema, "table"
+);
+two_part_name!(
+    /// A source of the raw zone, `group.name`; it lives under `raw/<group>.<name>/`.
+    SourceName, group, "source"
+);
+
+/// A version of a source: the UTC moment its download began, `20261122T201533123Z`. Text order is time order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RawVersion(String);
+
+impl RawVersion {
+    /// The version of a download that begins now.
+    pub fn at(moment: DateTime<Utc>) -> Self {
+        Self(moment.format("%Y%m%dT%H%M%S%3fZ").to_string())
+    }
+
+    /// Its digits as a number, for Delta's `txn` action; order is kept.
+    pub fn number(&self) -> i64 {
+        self.0.bytes().filter(u8::is_ascii_digit).fold(0, |n, digit| n * 10 + i64::from(digit - b'0'))
+    }
+
+    /// Text form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RawVersion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bytes = text.as_bytes();
+        let well_formed = bytes.len() == 19
+            && bytes[8] == b'T'
+            && bytes[18] == b'Z'
+            && bytes.iter().enumerate().all(|(i, b)| matches!(i, 8 | 18) || b.is_ascii_digit());
+        if well_formed {
+            Ok(Self(text.to_string()))
+        } else {
+            Err(Error::new(Code::InvalidSpec, format!("`{text}` is not a raw version"))
+                .hint("a raw version looks like 20261122T201533123Z; `trireme raw show SOURCE` lists them"))
+        }
+    }
+}
+
+impl fmt::Display for RawVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for RawVersion {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<RawVersion> for String {
+    fn from(version: RawVersion) -> String {
+        version.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert_eq!("stream.movies".parse::<TableName>().unwrap().to_string(), "stream.movies");
+        for bad in ["movies", "a.b.c", "A.b", "a.", ".b", "a.b/c", "../x.y", "a.1b"] {
+            assert_eq!(bad.parse::<TableName>().unwrap_err().code, Code::InvalidSpec, "{bad}");
+        }
+    }
+
+    #[test]
+    fn versions_are_ordered_by_time() {
+        let early = RawVersion::at(DateTime::from_timestamp_millis(1_700_000_000_123).unwrap());
+        let late = RawVersion::at(DateTime::from_timestamp_millis(1_700_000_000_124).unwrap());
+        assert_eq!(early.as_str(), "20231114T221320123Z");
+        assert!(early < late && early.number() < late.number());
+        assert_eq!(early.as_str().parse::<RawVersion>().unwrap(), early);
+        assert!("2023".parse::<RawVersion>().is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! The storage root: one URL under which everything durable lives.
+//!
+//! `raw/<source>/<version>/…` raw zone, `tables/<schema>/<table>/` Delta tables, `jobs/` the job journal. Credentials come from the process
+//! environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`), never from a spec or a session setting.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use url::Url;
+
+use crate::{
+    error::{Code, Error, Result},
+    names::TableName,
+};
+
+/// The storage root, opened. Cheap to clone.
+#[derive(Clone)]
+pub struct Storage {
+    root: Url,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({})", self.root)
+    }
+}
+
+impl Storage {
+    /// Opens `file:///…`, a plain folder path, `s3://bucket/prefix`, `az://…` or `gs://…`. A local folder is made when it is missing.
+    pub fn open(root: &str) -> Result<Self> {
+        let root = root_url(root)?;
+        if root.scheme() == "file" {
+            let folder = root.to_file_path().map_err(|()| invalid(root.as_str(), "not a local path"))?;
+            std::fs::create_dir_all(&folder).map_err(|error| {
+                Error::new(Code::Storage, format!("can't make the storage folder {}: {error}", folder.display()))
+                    .hint("choose a writable folder with --storage")
+            })?;
+        }
+        let (store, prefix) = open_store(&root)?;
+        Ok(Self { root, store, prefix })
+    }
+
+    /// The store that holds the root; paths in it are whole, see [`Storage::path`].
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store.clone()
+    }
+
+    /// The root as given, without a trailing slash.
+    pub fn root(&self) -> &Url {
+        &self.root
+    }
+
+    /// Scheme and authority, as DataFusion's plans name a store.
+    pub fn object_store_url(&self) -> Result<ObjectStoreUrl> {
+        let url = &self.root[..url::Position::BeforePath];
+        Ok(ObjectStoreUrl::parse(url)?)
+    }
+
+    /// Whole path, in the store, of a `/`-separated path below the root.
+    pub fn path(&self, below: &str) -> Path {
+        Path::from_iter(self.prefix.parts().chain(Path::from(below).parts()).collect::<Vec<_>>())
+    }
+
+    /// URL of a `/`-separated path below the root.
+    pub fn url(&self, below: &str) -> Result<Url> {
+        let mut url = self.root.clone();
+        url.path_segments_mut()
+            .map_err(|()| invalid(self.root.as_str(), "has no path"))?
+            .pop_if_empty()
+            .extend(below.split('/').filter(|part| !part.is_empty()));
+        Ok(url)
+    }
+
+    /// URL of a table's folder.
+    pub fn table_url(&self, table: &TableName) -> Result<Url> {
+        self.url(&format!("tables/{}/{}", table.schema, table.name))
+    }
+
+    /// Whole path, in the store, of a table's folder.
+    pub fn table_path(&self, table: &TableName) -> Path {
+        self.path(&format!("tables/{}/{}", table.schema, table.name))
+    }
+
+    /// Checks that the root can be written and that racing creations of one object have exactly one winner, which Delta commits rest on.
+    pub async fn probe(&self) -> Result<()> {
+        let path = self.path(&format!("jobs/probe-{}", uuid::Uuid::new_v4()));
+        let create = || async {
+            let options = PutOptions::from(PutMode::Create);
+            self.store.put_opts(&path, PutPayload::from_static(b"probe"), options).await
+        };
+        let mut created = 0;
+        let mut failure = None;
+        let racers = futures::future::join_all((0..8).map(|_| create())).await;
+        for outcome in racers {
+            match outcome {
+                Ok(_) => created += 1,
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        let _ = self.store.delete(&path).await;
+        match (created, failure) {
+            (1, _) => Ok(()),
+            (0, Some(error)) => Err(Error::new(Code::Storage, format!("can't write to {}: {error}", self.root))
+                .hint("check --storage, the credentials in the environment (AWS_ACCESS_KEY_ID …) and that the bucket exists")),
+            (created, _) => Err(Error::new(
+                Code::Storage,
+                format!("{} let {created} of 8 racing writers create the same object", self.root),
+            )
+            .hint("this store ignores `If-None-Match: *`, so Delta commits would be lost; use one that honours it, such as S3 or SeaweedFS 4.17 or later")),
+        }
+    }
+}
+
+fn invalid(root: &str, why: &str) -> Error {
+    Error::new(Code::InvalidSpec, format!("storage root `{root}`: {why}"))
+        .hint("give a folder, file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
+}
+
+fn root_url(root: &str) -> Result<Url> {
+    let url = if root.contains("://") {
+        Url::parse(root).map_err(|error| invalid(root, &error.to_string()))?
+    } else {
+        let folder = std::path::absolute(root).map_err(|error| invalid(root, &error.to_string()))?;
+        Url::from_directory_path(folder).map_err(|()| invalid(root, "not a path"))?
+    };
+    let mut url = url;
+    let trimmed = url.path().trim_end_matches('/').to_string();
+    url.set_path(&trimmed);
+    Ok(url)
+}
+
+/// Opens the store behind any URL of a supported scheme with credentials from the environment; returns it with the URL's path in it.
+pub fn open_store(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value)).filter(|(key, _)| {
+        ["aws_", "azure_", "google_"].iter().any(|prefix| key.starts_with(prefix)) || key == "allow_http"
+    });
+    let (store, path) = object_store::parse_url_opts(url, environment)
+        .map_err(|error| invalid(url.as_str(), &error.to_string()))?;
+    Ok((Arc::from(store), path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_is_a_storage_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path().join("lake").to_str().unwrap()).unwrap();
+        storage.probe().await.unwrap();
+        let table: TableName = "a.b".parse().unwrap();
+        assert!(storage.table_url(&table).unwrap().as_str().ends_with("/lake/tables/a/b"));
+        assert!(storage.table_path(&table).as_ref().ends_with("lake/tables/a/b"));
+        assert_eq!(storage.object_store_url().unwrap().as_str(), "file:///");
+    }
+
+    #[test]
+    fn a_wrong_root_is_named() {
+        let error = Storage::open("ftp://host/x").unwrap_err();
+        assert_eq!(error.code, Code::InvalidSpec);
+        assert!(error.message.contains("ftp://host/x"));
+    }
+}
