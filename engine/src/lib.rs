@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod names;
+pub mod plan;
 pub mod storage;
 
 pub use error::{Code, Error, Result};

@@ -1,1 +1,93 @@
-//! trireme-executor
+//! A Ballista executor that knows the engine's nodes.
+
+mod scope;
+
+use std::{sync::Arc, time::Duration};
+
+use ballista_core::{
+    ConfigProducer, RuntimeProducer, config::TaskSchedulingPolicy, extension::SessionConfigExt,
+    registry::BallistaFunctionRegistry,
+};
+use ballista_executor::{
+    execution_engine::DefaultExecutionEngine,
+    executor_process::{ExecutorProcessConfig, start_executor_process},
+};
+use datafusion::{execution::runtime_env::RuntimeEnvBuilder, prelude::SessionConfig};
+use trireme_engine::{Code, Error, Result, Storage, plan::TriremeCodec};
+
+pub use scope::ScopedEngine;
+
+/// Largest gRPC message, bytes; the scheduler has the same.
+const MAX_MESSAGE_SIZE: u32 = 256 * 1024 * 1024;
+
+/// What an executor needs to know.
+pub struct Executor {
+    /// Host of the scheduler's Ballista listener.
+    pub scheduler_host: String,
+    /// Port of the scheduler's Ballista listener.
+    pub scheduler_port: u16,
+    /// IP address to listen on.
+    pub bind_host: String,
+    /// Name under which scheduler and other executors reach this one.
+    pub external_host: String,
+    /// Port of the Arrow Flight service, from which others fetch shuffled rows.
+    pub port: u16,
+    /// Port on which the scheduler launches tasks.
+    pub grpc_port: u16,
+    /// Tasks that run side by side.
+    pub vcores: usize,
+    /// Bytes that operators may hold, all tasks together; `None`: 70 % of the machine's or container's memory.
+    pub memory_pool_size: Option<u64>,
+    /// Scratch folder for shuffled and spilled rows.
+    pub work_dir: String,
+    /// Storage root.
+    pub storage: Storage,
+    /// How often it tells the scheduler that it is alive.
+    pub heartbeat: Duration,
+    /// How long it tries to reach the scheduler at start.
+    pub connect_timeout: Duration,
+    /// Functions of the session that plans.
+    pub functions: Arc<BallistaFunctionRegistry>,
+}
+
+impl Executor {
+    /// Registers, runs tasks until SIGTERM or SIGINT, then drains.
+    pub async fn run(self) -> Result<()> {
+        let message_size = MAX_MESSAGE_SIZE;
+        let config_producer: ConfigProducer = Arc::new(SessionConfig::new_with_ballista);
+        let (store_url, store, work_dir) =
+            (self.storage.object_store_url()?, self.storage.store(), self.work_dir.clone());
+        // One store client for the whole process: Ballista's own registry makes a new one for every file.
+        let runtime_producer: RuntimeProducer = Arc::new(move |_| {
+            let runtime = RuntimeEnvBuilder::new().with_temp_file_path(&work_dir).build_arc()?;
+            runtime.register_object_store(store_url.as_ref(), store.clone());
+            Ok(runtime)
+        });
+        let engine = ScopedEngine::new(Arc::new(DefaultExecutionEngine::new()));
+        let config = ExecutorProcessConfig {
+            bind_host: self.bind_host,
+            external_host: Some(self.external_host),
+            port: self.port,
+            grpc_port: self.grpc_port,
+            scheduler_host: self.scheduler_host,
+            scheduler_port: self.scheduler_port,
+            scheduler_connect_timeout_seconds: self.connect_timeout.as_secs().clamp(1, u64::from(u16::MAX)) as u16,
+            vcores: self.vcores,
+            task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
+            work_dir: Some(self.work_dir),
+            job_data_ttl_seconds: 24 * 3600,
+            job_data_clean_up_interval_seconds: 600,
+            grpc_max_decoding_message_size: message_size,
+            grpc_max_encoding_message_size: message_size,
+            executor_heartbeat_interval_seconds: self.heartbeat.as_secs().max(1),
+            memory_pool_size: self.memory_pool_size,
+            override_execution_engine: Some(Arc::new(engine)),
+            override_function_registry: Some(self.functions),
+            override_runtime_producer: Some(runtime_producer),
+            override_config_producer: Some(config_producer),
+            override_physical_codec: Some(Arc::new(TriremeCodec::default())),
+            ..ExecutorProcessConfig::default()
+        };
+        start_executor_process(Arc::new(config)).await.map_err(|error| Error::new(Code::Internal, error.to_string()))
+    }
+}

@@ -24,7 +24,7 @@ pub const RESERVED_USERS: usize = 14;
 #[rustfmt::skip]
 pub const SESSIONS: [Session; 16] = [
     // In progress during the outage: five users, one of them twice.
-    on(0, UNFORGIVEN, at(24, 22, 10, 1_500), 9 * HOUR + 55 * MINUTE),    // began the evening before
+    on(0, UNFORGIVEN, at(24, 22, 10, 1_500), 9 * HOUR + 35 * MINUTE),    // began the evening before
     on(1, UNFORGIVEN, at(25, 6, 59, 59_500), 20 * MINUTE),
     on(2, UNFORGIVEN, at(25, 8, 0, 17), HOUR),
     on(2, UNFORGIVEN, at(25, 9, 30, 0), 30 * MINUTE),

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn fields_are_quoted_where_they_must_be() {
-        assert_eq!(field("Vertigo"), "Vertigo");
+        assert_eq!(field("Hotel Equator"), "Hotel Equator");
         assert_eq!(field("a \"b\", c"), "\"a \"\"b\"\", c\"");
     }
 }

@@ -1,1 +1,3 @@
 //! trireme-scheduler
+
+pub mod cluster;

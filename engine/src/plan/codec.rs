@@ -1,0 +1,58 @@
+//! Carries our plan nodes to executors.
+
+use std::sync::Arc;
+
+use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use datafusion::{
+    common::internal_err,
+    error::{DataFusionError, Result},
+    execution::TaskContext,
+    physical_plan::ExecutionPlan,
+};
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+
+use super::StampExec;
+
+/// First byte of an encoded node: whose it is.
+const BALLISTA: u8 = 0;
+const STAMP: u8 = 1;
+
+/// Knows the engine's nodes, and leaves all others to Ballista's own codec, behind a prefix byte.
+#[derive(Debug, Default)]
+pub struct TriremeCodec {
+    ballista: BallistaPhysicalExtensionCodec,
+}
+
+impl PhysicalExtensionCodec for TriremeCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        ctx: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match buf.split_first() {
+            Some((&BALLISTA, rest)) => self.ballista.try_decode(rest, inputs, ctx, converter),
+            Some((&STAMP, _)) => match inputs {
+                [input] => Ok(Arc::new(StampExec::new(input.clone()))),
+                _ => internal_err!("StampExec has one child, not {}", inputs.len()),
+            },
+            Some((prefix, _)) => internal_err!("unknown plan node {prefix}: scheduler and executor differ in version"),
+            None => Err(DataFusionError::Internal("empty plan node".to_string())),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        if node.is::<StampExec>() {
+            buf.push(STAMP);
+            return Ok(());
+        }
+        buf.push(BALLISTA);
+        self.ballista.try_encode(node, buf, converter)
+    }
+}

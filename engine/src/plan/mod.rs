@@ -1,0 +1,19 @@
+//! Plan nodes that run in executors, and the codec that carries them there.
+
+mod codec;
+mod stamp;
+
+use tokio_util::sync::CancellationToken;
+
+pub use codec::TriremeCodec;
+pub use stamp::{StampExec, Stamped};
+
+/// What a task knows of itself. An executor puts it into the session configuration's extensions before it runs a task; nodes read it from
+/// there. Absent outside executors.
+#[derive(Debug, Clone)]
+pub struct TaskScope {
+    /// Cancelled when the task is aborted: Ballista aborts a task's future, but what that future has spawned goes on. Writers must look.
+    pub cancel: CancellationToken,
+    /// Partition of the whole stage, by the task's own partition index: a task sees only its slice of the plan.
+    pub partitions: Vec<usize>,
+}

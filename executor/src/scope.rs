@@ -1,0 +1,112 @@
+//! Tells each task what it is, and its nodes when it has been aborted.
+
+use std::{
+    fmt::{self, Debug, Display},
+    sync::Arc,
+};
+
+use ballista_core::{
+    JobId,
+    serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport},
+};
+use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
+use datafusion::{
+    error::Result,
+    execution::TaskContext,
+    physical_plan::{ExecutionPlan, metrics::MetricsSet},
+    prelude::SessionConfig,
+};
+use tokio_util::sync::CancellationToken;
+use trireme_engine::plan::TaskScope;
+
+/// An execution engine that gives every task a [`TaskScope`].
+pub struct ScopedEngine {
+    inner: Arc<dyn ExecutionEngine>,
+}
+
+impl ScopedEngine {
+    /// Wraps an engine.
+    pub fn new(inner: Arc<dyn ExecutionEngine>) -> Self {
+        Self { inner }
+    }
+}
+
+impl ExecutionEngine for ScopedEngine {
+    fn create_query_stage_exec(
+        &self,
+        job_id: JobId,
+        stage_id: usize,
+        task_id: usize,
+        global_output_partition_ids: Vec<usize>,
+        plan: Arc<dyn ExecutionPlan>,
+        work_dir: &str,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let partitions = global_output_partition_ids.clone();
+        let inner = self.inner.create_query_stage_exec(
+            job_id,
+            stage_id,
+            task_id,
+            global_output_partition_ids,
+            plan,
+            work_dir,
+            config,
+        )?;
+        let scope = TaskScope { cancel: CancellationToken::new(), partitions };
+        Ok(Arc::new(ScopedStage { inner, scope: Arc::new(scope) }))
+    }
+}
+
+#[derive(Debug)]
+struct ScopedStage {
+    inner: Arc<dyn QueryStageExecutor>,
+    scope: Arc<TaskScope>,
+}
+
+impl Display for ScopedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.inner, f)
+    }
+}
+
+#[async_trait::async_trait]
+impl QueryStageExecutor for ScopedStage {
+    async fn execute_query_stage(
+        &self,
+        task_id: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<ShuffleWritePartition>> {
+        // Ballista aborts a task by dropping this future.
+        let aborted = self.scope.cancel.clone().drop_guard();
+        let config = context.session_config().clone().with_extension(self.scope.clone());
+        let context = TaskContext::new(
+            context.task_id(),
+            context.session_id(),
+            config,
+            context.scalar_functions().clone(),
+            context.higher_order_functions().clone(),
+            context.aggregate_functions().clone(),
+            context.window_functions().clone(),
+            context.runtime_env(),
+        );
+        let written = self.inner.execute_query_stage(task_id, Arc::new(context)).await?;
+        aborted.disarm();
+        Ok(written)
+    }
+
+    fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
+        self.inner.collect_plan_metrics()
+    }
+
+    fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
+        self.inner.collect_runtime_stats_reports()
+    }
+
+    fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
+        self.inner.collect_window_state_reports()
+    }
+
+    fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
+        self.inner.collect_column_stats()
+    }
+}

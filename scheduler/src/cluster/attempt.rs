@@ -1,0 +1,209 @@
+//! One attempt to run a plan, and the signs by which it is thrown away.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::array::RecordBatch;
+use ballista_core::{
+    JobId,
+    client::BallistaClient,
+    serde::protobuf::{JobStatus, PartitionLocation, job_status},
+};
+use ballista_scheduler::cluster::ClusterStateEvent;
+use datafusion::{
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties, coalesce_partitions::CoalescePartitionsExec},
+    prelude::SessionContext,
+};
+use futures::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use trireme_engine::{
+    Code, Error, Result,
+    plan::{StampExec, Stamped},
+};
+
+use super::{Cluster, MAX_MESSAGE_SIZE, Progress, cancelled, failed, progress};
+
+/// How often a job's status is asked for: what Ballista pushes can get lost.
+const LOOK: Duration = Duration::from_millis(200);
+/// Longest silence while rows are fetched from an executor.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Cancels a Ballista job when it is dropped while it runs.
+struct Running<'a> {
+    cluster: &'a Cluster,
+    job: JobId,
+    ended: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let (server, job) = (self.cluster.server.clone(), self.job.clone());
+        tokio::spawn(async move {
+            if let Err(error) = server.cancel_job(job).await {
+                tracing::warn!(%error, "can't cancel a discarded job");
+            }
+        });
+    }
+}
+
+impl Cluster {
+    pub(super) async fn attempt(
+        &self,
+        name: &str,
+        session: Arc<SessionContext>,
+        plan: Arc<dyn ExecutionPlan>,
+        attempt: u32,
+        progress: &dyn Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<RecordBatch>> {
+        let schema = plan.schema();
+        let partitions = plan.output_partitioning().partition_count();
+        // Distribution ends in one partition: a last stage of several tasks keeps stale output locations.
+        let plan = Arc::new(CoalescePartitionsExec::new(Arc::new(StampExec::new(plan))));
+        let mut lost_executors = self.server.cluster_state_events().await.map_err(failed)?;
+        let (pushed, mut statuses) = mpsc::channel(64);
+        let job = self.server.submit_physical_plan(name, session, plan, Some(pushed)).await.map_err(failed)?;
+        let mut running = Running { cluster: self, job: job.clone(), ended: false };
+        let mut look = tokio::time::interval(LOOK);
+        let mut locations = loop {
+            let status = tokio::select! {
+                () = cancel.cancelled() => return Err(cancelled()),
+                event = lost_executors.next() => match event {
+                    Some(ClusterStateEvent::RemovedExecutor { executor_id }) => return Err(executor_lost(&executor_id)),
+                    _ => continue,
+                },
+                Some(status) = statuses.recv() => Some(status),
+                _ = look.tick() => self.server.state.task_manager.get_job_status(&job).await.map_err(failed)?,
+            };
+            self.report(name, attempt, &job, progress).await?;
+            match status.and_then(|JobStatus { status, .. }| status) {
+                Some(job_status::Status::Successful(done)) => {
+                    running.ended = true;
+                    break done.partition_location;
+                }
+                Some(job_status::Status::Failed(failure)) => {
+                    running.ended = true;
+                    return Err(classify(&failure.error));
+                }
+                _ => {}
+            }
+        };
+        // Only now is it known whether a stage was run again, which the job's success hides.
+        if let Some(graph) = self.jobs.get_execution_graph(&job).await.map_err(failed)? {
+            progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
+            if progress::was_rolled_back(graph.as_ref()) {
+                return Err(Error::new(Code::WorkLost, format!("a stage of {name} was rolled back")));
+            }
+        }
+        while let Some(Some(event)) = lost_executors.next().now_or_never() {
+            if let ClusterStateEvent::RemovedExecutor { executor_id } = event {
+                return Err(executor_lost(&executor_id));
+            }
+        }
+        if locations.len() != 1 {
+            return Err(Error::new(Code::WorkLost, format!("a result of {name} is in {} places, not one", locations.len())));
+        }
+        let mut stamped = Stamped::new(schema, partitions);
+        let mut batches = Vec::new();
+        let fetched = fetch(locations.remove(0), &mut stamped, &mut batches);
+        tokio::select! {
+            fetched = fetched => fetched?,
+            () = cancel.cancelled() => return Err(cancelled()),
+        }
+        stamped.close()?;
+        Ok(batches)
+    }
+
+    async fn report(&self, name: &str, attempt: u32, job: &JobId, progress: &dyn Progress) -> Result<()> {
+        let jobs = self.server.state.task_manager.get_running_job_cache();
+        let Some(info) = jobs.get(job) else { return Ok(()) };
+        let graph = info.execution_graph.read().await;
+        if progress::was_rolled_back(graph.as_ref()) {
+            return Err(Error::new(Code::WorkLost, format!("a stage of {name} was rolled back")));
+        }
+        progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
+        Ok(())
+    }
+}
+
+fn executor_lost(id: &str) -> Error {
+    Error::new(Code::WorkLost, format!("executor {id} was lost"))
+}
+
+/// What a failed Ballista job means: an error of ours is final; whatever smells of a lost executor, network or passing storage trouble is run
+/// again; the rest is final.
+fn classify(text: &str) -> Error {
+    if let Some(error) = Error::find_in(text) {
+        return error;
+    }
+    const PASSING: [&str; 16] = [
+        "FetchPartition",
+        "FetchFailed",
+        "fetch",
+        "ExecutorLost",
+        "executor",
+        "Executor",
+        "GrpcConnection",
+        "GrpcAction",
+        "transport error",
+        "Connection",
+        "connection",
+        "IoError",
+        "IO error",
+        "Object Store error",
+        "TaskKilled",
+        "Cancelled",
+    ];
+    if text.contains("Resources exhausted") || text.contains("ResourcesExhausted") {
+        return Error::new(Code::ResourcesExhausted, text.to_string())
+            .hint("give executors more memory (--memory-pool-size) or fewer --vcores");
+    }
+    if PASSING.iter().any(|sign| text.contains(sign)) {
+        return Error::new(Code::WorkLost, text.to_string());
+    }
+    let code = if text.contains("Arrow error") || text.contains("ArrowError") { Code::BadValue } else { Code::Internal };
+    Error::new(code, text.to_string())
+}
+
+/// Fetches the one result partition of a job. Any failure means that the executor that has it is gone.
+async fn fetch(location: PartitionLocation, stamped: &mut Stamped, batches: &mut Vec<RecordBatch>) -> Result<()> {
+    let lost = |what: String| Error::new(Code::WorkLost, format!("can't fetch a result: {what}"));
+    let layout = location.layout();
+    let (Some(executor), Some(partition)) = (location.executor_meta, location.partition_id) else {
+        return Err(lost("it has no location".to_string()));
+    };
+    let port = executor.port as u16;
+    let connect = BallistaClient::try_new(&executor.host, port, MAX_MESSAGE_SIZE, false, None, 1, 0, 0, 0);
+    let timeout = |_| lost(format!("executor {} is silent", executor.id));
+    let mut client =
+        tokio::time::timeout(FETCH_TIMEOUT, connect).await.map_err(timeout)?.map_err(|error| lost(error.to_string()))?;
+    let partition = partition.into();
+    let request =
+        client.fetch_partition_proxied(&executor.id, &partition, location.file_id, layout, &executor.host, port, true);
+    let mut rows =
+        tokio::time::timeout(FETCH_TIMEOUT, request).await.map_err(timeout)?.map_err(|error| lost(error.to_string()))?;
+    while let Some(batch) = tokio::time::timeout(FETCH_TIMEOUT, rows.next()).await.map_err(timeout)? {
+        let batch = stamped.open(&batch.map_err(|error| lost(error.to_string()))?)?;
+        if batch.num_rows() > 0 {
+            batches.push(batch);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_ours_are_final_and_lost_executors_are_not() {
+        let ours = Error::new(Code::BadRecord, "line 3 of vendor.reviews: connection of two records");
+        assert_eq!(classify(&format!("task failed: External({ours})")), ours);
+        assert_eq!(classify("Stage 2 has failed 1 times: FetchPartitionError").code, Code::WorkLost);
+        assert_eq!(classify("Resources exhausted: no fetch").code, Code::ResourcesExhausted);
+        assert_eq!(classify("Arrow error: Divide by zero error").code, Code::BadValue);
+    }
+}
