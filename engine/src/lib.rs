@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod names;
+pub mod settings;
 pub mod storage;
 
 pub use error::{Code, Error, Result};
