@@ -3,6 +3,7 @@
 pub mod error;
 pub mod names;
 pub mod plan;
+pub mod settings;
 pub mod storage;
 
 pub use error::{Code, Error, Result};
