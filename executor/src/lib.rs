@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use ballista_core::{
     ConfigProducer, RuntimeProducer, config::TaskSchedulingPolicy, extension::SessionConfigExt,
-    registry::BallistaFunctionRegistry,
+
 };
 use ballista_executor::{
     execution_engine::DefaultExecutionEngine,
@@ -46,8 +46,6 @@ pub struct Executor {
     pub heartbeat: Duration,
     /// How long it tries to reach the scheduler at start.
     pub connect_timeout: Duration,
-    /// Functions of the session that plans.
-    pub functions: Arc<BallistaFunctionRegistry>,
 }
 
 impl Executor {
@@ -82,7 +80,7 @@ impl Executor {
             executor_heartbeat_interval_seconds: self.heartbeat.as_secs().max(1),
             memory_pool_size: self.memory_pool_size,
             override_execution_engine: Some(Arc::new(engine)),
-            override_function_registry: Some(self.functions),
+            override_function_registry: Some(trireme_engine::session::function_registry()?),
             override_runtime_producer: Some(runtime_producer),
             override_config_producer: Some(config_producer),
             override_physical_codec: Some(Arc::new(TriremeCodec::default())),

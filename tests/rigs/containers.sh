@@ -68,7 +68,7 @@ finish() {
 install_tools() {
   local missing=()
   for tool in podman:podman buildah:buildah runc:runc debootstrap:debootstrap iptables:iptables curl:curl \
-    /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns; do
+    /usr/lib/podman/netavark:netavark; do
     command -v "${tool%:*}" >/dev/null || missing+=("${tool#*:}")
   done
   ((${#missing[@]} > 0)) || return 0
@@ -156,17 +156,37 @@ local=$repo/k8s/overlays/local
 settings=(--env-file "$repo/k8s/base/trireme.env" --env-file "$local/trireme.env" --env-file "$local/secrets/storage.env"
   --env TRIREME_ALLOWED_ORIGINS=file:///example/ --env TRIREME_LOG_FORMAT=text)
 
-# start NAME ARGUMENTS...    a container that stays, under the name of its Service
+# Fixed addresses: Services have theirs in hosts, executors are known by them, as pods are. Podman's own
+# DNS server (aardvark-dns 1.4) stops answering in every third run when a container joins.
+make_network() {
+  podman network create --disable-dns "rig-$$" >/dev/null
+  subnet=$(podman network inspect --format '{{(index .Subnets 0).Subnet}}' "rig-$$")
+  for service in seaweedfs trireme-ballista trireme-api; do
+    confined+=(--add-host "$service:$(address "$service")")
+  done
+}
+
+# address NAME    of a container or a Service
+address() {
+  local host
+  case $1 in
+    seaweedfs) host=10 ;;
+    trireme-ballista | trireme-api) host=11 ;;
+    executor-*) host=2${1#executor-} ;;
+  esac
+  echo "${subnet%.*}.$host"
+}
+
+# start NAME ARGUMENTS...    a container that stays
 start() {
   local name=$1
   shift
   # Without the lock's descriptor, or a container that outlives a killed rig would hold it.
-  podman run --detach --name "rig-$$-$name" --network-alias "$name" "${confined[@]}" "$@" >/dev/null 8>&-
+  podman run --detach --name "rig-$$-$name" --ip "$(address "$name")" "${confined[@]}" "$@" >/dev/null 8>&-
 }
 
 # inspect NAME TEMPLATE
 inspect() { podman inspect --format "$2" "rig-$$-$1"; }
-address() { inspect "$1" '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}'; }
 
 # wait_for SECONDS NAME COMMAND...    until COMMAND succeeds; gives up at once when NAME has ended
 wait_for() {
@@ -260,7 +280,7 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 work=$(mktemp -d "$rigs_dir/containers-work.XXXXXX")
 make_images
-podman network create "rig-$$" >/dev/null
+make_network
 
 # Volumes of the pods: kubelet gives them to fsGroup 65532.
 mkdir -p "$work"/{data,scratch-1,scratch-2,s3,token}
@@ -280,7 +300,7 @@ require "the bucket's Job succeeds" podman run --rm "${confined[@]}" --volume "$
   --env-file "$local/secrets/seaweedfs-admin.env" --env BUCKET=lake --env AWS_ENDPOINT_URL=http://seaweedfs:8333 \
   --env AWS_REGION=us-east-1 localhost/seaweedfs:rig /bin/sh /etc/trireme-seaweedfs/create-bucket.sh >&2
 
-start trireme-ballista --network-alias trireme-api "${settings[@]}" "${token[@]}" \
+start trireme-ballista "${settings[@]}" "${token[@]}" \
   --env TRIREME_EXTERNAL_HOST=trireme-ballista localhost/trireme:rig trireme-scheduler
 require "the scheduler answers the liveness probe" wait_for 120 trireme-ballista healthy "$(address trireme-ballista)" ""
 require "the scheduler answers the readiness probe" \
@@ -289,7 +309,7 @@ check "the scheduler is confined" is_confined trireme-ballista
 
 for n in 1 2; do
   start "executor-$n" "${settings[@]}" --volume "$work/scratch-$n:/scratch" --volume "$example:/example:ro" \
-    --env TRIREME_SCHEDULER=trireme-ballista:50050 --env "TRIREME_EXTERNAL_HOST=executor-$n" --env TRIREME_VCORES=1 \
+    --env TRIREME_SCHEDULER=trireme-ballista:50050 --env "TRIREME_EXTERNAL_HOST=$(address "executor-$n")" --env TRIREME_VCORES=1 \
     --env TRIREME_MEMORY_POOL_SIZE=512MB --env TRIREME_WORK_DIR=/scratch localhost/trireme:rig trireme-executor
 done
 for n in 1 2; do
