@@ -154,7 +154,7 @@ def compare(db, name, key):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lake")
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--table", action="append", default=[])
@@ -183,7 +183,7 @@ def main():
                 db.execute(f"CREATE TABLE {other} AS SELECT * FROM rows")
                 db.unregister("rows")
         with open(file, encoding="utf-8") as sql:
-            deltas.load(db, "expected", db.execute(sql.read()).to_arrow_table())
+            deltas.load(db, "expected", db.sql(sql.read()).to_arrow_table())
         deltas.load(db, "actual", deltas.read(arguments.lake, name))
         found[name], different = compare(db, name, None)
         differences += different

@@ -1,0 +1,342 @@
+//! Loads and merges: raw → expressions → data files → one commit.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use datafusion::{
+    datasource::provider_as_source,
+    functions_window::expr_fn::row_number,
+    logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
+    prelude::SessionContext,
+};
+use object_store::ObjectStoreExt;
+use trireme_engine::{
+    Code, Error, Result, SourceName, TableName,
+    delta::{
+        CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
+        commit, schema,
+        write::KEEP_COLUMN,
+    },
+    raw::{Manifest, RawTable, infer_plan, inferred_schema, known_columns},
+    sql,
+};
+use trireme_proto::v1::{Outcome, SchemaEvolution, TableSpec};
+
+use super::{Worker, report::metrics, source_of};
+use crate::jobs::JobHandle;
+
+/// Times that a job is planned again because another writer changed its table, or because its counts did not add up.
+const ATTEMPTS: u32 = 8;
+
+/// How rows come into a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// They replace all rows.
+    Load,
+    /// They replace the rows that have their key, and are added otherwise.
+    Merge,
+}
+
+/// A load or merge under way.
+pub struct Application<'a> {
+    pub spec: &'a TableSpec,
+    pub mode: Mode,
+    pub name: TableName,
+    pub manifest: Manifest,
+    pub label: CommitLabel,
+    pub session: SessionContext,
+    pub job: &'a JobHandle,
+}
+
+impl Worker {
+    pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
+        let started = Instant::now();
+        let name: TableName = spec.table.parse()?;
+        let reference = source_of(spec)?;
+        let source: SourceName = reference.source.parse()?;
+        let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
+        let manifest = self.zone.get(&source, version.as_ref()).await?;
+        job.update(|job| job.raw_version = manifest.version.to_string());
+        let txn = txn(spec, mode, &manifest);
+        if let Some(table) = Table::open(&self.storage, &name).await?
+            && table.applied(&txn.app_id).await? == Some(txn.version)
+        {
+            already_applied(job, table.version());
+            return Ok(());
+        }
+        let label = CommitLabel { job_id: job.id().to_string(), txn: Some(txn), ..CommitLabel::default() };
+        let session = self.sessions.open(manifest.bytes())?;
+        let mut application = Application { spec, mode, name, manifest, label, session, job };
+
+        let written = self.write_source(&application).await?;
+        let mut attempt = 1;
+        loop {
+            application.label.execution = started.elapsed();
+            let landed = self.land(&application, &written).await;
+            match landed {
+                Ok(committed) if committed.already_applied => {
+                    self.discard(&application.name, &written).await;
+                    already_applied(job, committed.version);
+                    return Ok(());
+                }
+                Ok(committed) => {
+                    job.update(|job| {
+                        job.outcome = Outcome::Applied.into();
+                        job.delta_version = committed.version as i64;
+                    });
+                    commit::checkpoint_when_due(&self.storage, &application.name, committed.version).await;
+                    return Ok(());
+                }
+                // The files with the source's rows are good whatever the table is by now: only what depends on the table is done again.
+                Err(error) if matches!(error.code, Code::Conflict | Code::WorkLost) && attempt < ATTEMPTS => {
+                    tracing::warn!(table = %application.name, attempt, %error, "planned again");
+                    job.update(|job| metrics(job, |metrics| metrics.retries += 1));
+                    attempt += 1;
+                }
+                Err(error) => {
+                    // An undecided commit may have landed: its files must stay. Vacuum removes them otherwise.
+                    if error.code != Code::Storage {
+                        self.discard(&application.name, &written).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Raw → expressions → uncommitted files, with the checks that need no other table.
+    async fn write_source(&self, application: &Application<'_>) -> Result<Written> {
+        let Application { spec, name, manifest, session, job, .. } = application;
+        let rows = self.source_rows(application).await?;
+        let mut columns = rows.schema().as_arrow().clone();
+        columns.fields = columns.fields.iter().filter(|field| field.name() != KEEP_COLUMN).cloned().collect();
+        let incoming = schema::to_delta(&columns)?;
+        let policy = match SchemaEvolution::try_from(spec.schema_evolution).unwrap_or_default() {
+            SchemaEvolution::Unspecified => SchemaPolicy::Same,
+            SchemaEvolution::AddColumns => SchemaPolicy::AddColumns,
+        };
+        // A schema that can't be is refused before the work; the commit looks again at the table as it is then.
+        if let Some(table) = Table::open(&self.storage, name).await? {
+            schema::reconcile(name, &table.schema(), &incoming, policy)?;
+        }
+        let mut write = WriteSpec::new(&self.storage, name, &incoming, &spec.primary_key);
+        write.settings.target_file_bytes = self.settings.target_file_size;
+        let physical = session.state().create_physical_plan(&rows).await?;
+        let physical = Arc::new(DeltaWriteExec::try_new(physical, Arc::new(write))?);
+        let batches = self.run_plan("write", session, physical, job).await?;
+        let outcome = WriteOutcome::collect(&batches)?;
+        let summary = &outcome.summary;
+        let deduplicated = !spec.order_by.is_empty();
+        let records = manifest.records();
+        // Nothing between the raw records and the writer drops or doubles a row, unless the filter and the choice of the latest row do.
+        if let Some(records) = records
+            && (if deduplicated { summary.rows_in > records } else { summary.rows_in != records })
+        {
+            return Err(Error::new(
+                Code::Internal,
+                format!("{}@{} has {records} records, but {} came to the writers", manifest.source, manifest.version, summary.rows_in),
+            ));
+        }
+        let bytes_out: u64 = outcome.files.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
+        job.update(|job| {
+            metrics(job, |metrics| {
+                metrics.rows_in = records.unwrap_or(summary.rows_in);
+                metrics.rows_dropped =
+                    if deduplicated { metrics.rows_in - summary.rows_in } else { summary.rows_dropped };
+                metrics.rows_superseded = if deduplicated { summary.rows_dropped } else { 0 };
+                metrics.bytes_in = manifest.bytes();
+                metrics.bytes_out = bytes_out;
+            });
+        });
+        let written = Written { outcome, incoming, policy };
+        let checked = self.check_written(application, &written).await;
+        if checked.is_err() {
+            self.discard(name, &written).await;
+        }
+        checked.map(|()| written)
+    }
+
+    async fn check_written(&self, application: &Application<'_>, written: &Written) -> Result<()> {
+        written.outcome.check_keys(&application.name)?;
+        // Of several rows with one key `order_by` has left one.
+        if application.spec.primary_key.is_empty() || !application.spec.order_by.is_empty() {
+            return Ok(());
+        }
+        self.check_duplicates(application, &written.files(application)?).await
+    }
+
+    /// The rows to be written, with [`KEEP_COLUMN`] where rows are to be dropped and counted.
+    async fn source_rows(&self, application: &Application<'_>) -> Result<LogicalPlan> {
+        let Application { spec, manifest, session, job, .. } = application;
+        let reference = source_of(spec)?;
+        let declared = match reference.schema.as_str() {
+            "" => None,
+            ddl => Some(sql::parse_schema(ddl)?),
+        };
+        let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
+            Some(schema) => schema,
+            None => {
+                let plan = infer_plan(&self.zone, manifest, session.state().config().target_partitions())?;
+                let inferred = inferred_schema(&self.run_plan("infer", session, plan, job).await?)?;
+                self.zone.keep_schema(&manifest.source, &manifest.version, &inferred).await?;
+                known_columns(&self.zone, manifest, None).await?.ok_or_else(|| {
+                    Error::new(Code::Internal, format!("the schema of {} was not kept", manifest.source))
+                })?
+            }
+        };
+        let raw = Arc::new(RawTable::new(self.zone.clone(), manifest.clone(), schema));
+        let scan = LogicalPlanBuilder::scan("raw", provider_as_source(raw), None)?;
+        let filter = (!spec.r#where.is_empty()).then_some(spec.r#where.as_str());
+        let (columns, filter) = sql::plan_columns(&session.state(), scan.plan(), &spec.columns, filter)?;
+        check_key_names(spec, &columns)?;
+        if spec.order_by.is_empty() {
+            let keep = filter.map(|filter| filter.is_true().alias(KEEP_COLUMN));
+            return Ok(scan.project(columns.into_iter().chain(keep))?.build()?);
+        }
+        let rows = match filter {
+            Some(filter) => scan.filter(filter)?,
+            None => scan,
+        };
+        let rows = rows.project(columns)?;
+        let (column, ascending) = order_by(spec)?;
+        let schema = rows.schema().clone();
+        if schema.index_of_column_by_name(None, column).is_none() {
+            let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(Error::new(Code::InvalidSpec, format!("order_by: table {} has no column `{column}`", spec.table))
+                .hint(format!("it has: {}", names.join(", "))));
+        }
+        // The greatest value wins; with DESC the least. A null never does against a value.
+        let rank = row_number()
+            .partition_by(spec.primary_key.iter().map(ident).collect())
+            .order_by(vec![ident(column).sort(!ascending, false)])
+            .build()?;
+        let names: Vec<Expr> = schema.fields().iter().map(|field| ident(field.name())).collect();
+        let keep = rank.alias("__rank");
+        let ranked = rows.window(vec![keep])?;
+        Ok(ranked.project(names.into_iter().chain([ident("__rank").eq(lit(1_u64)).alias(KEEP_COLUMN)]))?.build()?)
+    }
+
+    async fn land(&self, application: &Application<'_>, written: &Written) -> Result<Committed> {
+        let Application { name, mode, label, job, .. } = application;
+        job.phase("commit");
+        let table = Table::open(&self.storage, name).await?;
+        let rows = written.outcome.summary.rows_written;
+        let files = written.outcome.files.clone();
+        let committed = match (table, mode) {
+            (None, _) => {
+                let added = files.len() as u64;
+                let committed = commit::create(&self.storage, name, &written.incoming, files, label).await?;
+                count(job, added, 0, rows);
+                committed
+            }
+            (Some(table), Mode::Load) => {
+                let schema = schema::reconcile(name, &table.schema(), &written.incoming, written.policy)?;
+                let (added, removed) = (files.len() as u64, table.files()?.len() as u64);
+                let committed = commit::overwrite(&table, &schema, files, label).await?;
+                count(job, added, removed, rows);
+                committed
+            }
+            (Some(table), Mode::Merge) => self.merge(application, &table, written).await?,
+        };
+        Ok(committed)
+    }
+
+    /// Removes files that no commit refers to. What is left behind does no harm: nobody reads it, and vacuum takes it.
+    pub(super) async fn discard(&self, name: &TableName, written: &Written) {
+        self.discard_files(name, written.outcome.files.iter().map(|add| add.path.as_str())).await;
+    }
+
+    pub(super) async fn discard_files(&self, name: &TableName, paths: impl Iterator<Item = &str>) {
+        let folder = self.storage.table_path(name);
+        for path in paths {
+            let file = object_store::path::Path::from_iter(
+                folder.parts().chain(object_store::path::Path::from(path).parts()).collect::<Vec<_>>(),
+            );
+            if let Err(error) = self.storage.store().delete(&file).await {
+                tracing::debug!(%file, %error, "an uncommitted file was left behind");
+            }
+        }
+    }
+}
+
+/// The source's rows as uncommitted files.
+pub struct Written {
+    pub outcome: WriteOutcome,
+    pub incoming: deltalake_core::kernel::StructType,
+    pub policy: SchemaPolicy,
+}
+
+impl Written {
+    pub fn files(&self, application: &Application<'_>) -> Result<DataFiles> {
+        DataFiles::try_new(&application.name, schema::to_arrow(&self.incoming)?, Vec::new(), self.outcome.files.clone())
+    }
+}
+
+fn count(job: &JobHandle, added: u64, removed: u64, rows: u64) {
+    job.update(|job| {
+        metrics(job, |metrics| {
+            metrics.files_added = added;
+            metrics.files_removed = removed;
+            metrics.rows_inserted = rows;
+        });
+    });
+}
+
+fn already_applied(job: &JobHandle, version: u64) {
+    job.update(|job| {
+        job.outcome = Outcome::AlreadyApplied.into();
+        job.delta_version = version as i64;
+        // Of this run nothing is in the table.
+        job.metrics = None;
+    });
+}
+
+/// What makes two runs the same work: mode, raw version, and everything in the spec that decides about rows.
+fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
+    use sha2::{Digest, Sha256};
+    let reference = spec.source.clone().unwrap_or_default();
+    let parts = [
+        spec.columns.join("\u{1f}"),
+        spec.primary_key.join("\u{1f}"),
+        spec.r#where.clone(),
+        spec.order_by.clone(),
+        reference.schema,
+    ];
+    let digest = Sha256::digest(parts.join("\u{1e}"));
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let (source, version) = (&manifest.source, &manifest.version);
+    // A load is the table's whole content, so only the last one counts; each merged version counts for itself.
+    let app_id = match mode {
+        Mode::Load => format!("trireme:load:{source}:{digest}"),
+        Mode::Merge => format!("trireme:merge:{source}@{version}:{digest}"),
+    };
+    Txn { app_id, version: version.number() }
+}
+
+fn check_key_names(spec: &TableSpec, columns: &[Expr]) -> Result<()> {
+    let names: Vec<String> = columns.iter().map(|column| column.schema_name().to_string()).collect();
+    let known: HashSet<&str> = names.iter().map(String::as_str).collect();
+    match spec.primary_key.iter().find(|key| !known.contains(key.as_str())) {
+        Some(key) => Err(Error::new(Code::InvalidSpec, format!("table {} has no column `{key}` for its primary key", spec.table))
+            .hint(format!("its columns are: {}", names.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+/// Column and direction of `order_by`; ascending: the greatest wins.
+fn order_by(spec: &TableSpec) -> Result<(&str, bool)> {
+    let words: Vec<&str> = spec.order_by.split_whitespace().collect();
+    let (column, ascending) = match words.as_slice() {
+        [column] => (*column, true),
+        [column, direction] if direction.eq_ignore_ascii_case("asc") => (*column, true),
+        [column, direction] if direction.eq_ignore_ascii_case("desc") => (*column, false),
+        _ => {
+            return Err(Error::new(Code::InvalidSpec, format!("order_by: `{}` is not a column", spec.order_by))
+                .hint("give one column of the table, optionally followed by ASC (the greatest wins) or DESC"));
+        }
+    };
+    if spec.primary_key.is_empty() {
+        return Err(Error::new(Code::InvalidSpec, "order_by without a primary key")
+            .hint("say with `primary_key:` (--pk) which rows are the same"));
+    }
+    Ok((column, ascending))
+}

@@ -1,0 +1,89 @@
+//! Downloads: an executor brings the bytes, the scheduler makes them a version.
+
+use chrono::Utc;
+use trireme_engine::{
+    Code, Error, RawVersion, Result, SourceName,
+    raw::{FetchOutcome, FetchRequest, Manifest, RawFormat, download_outcomes, download_plan},
+};
+use trireme_proto::v1::{Download, Outcome, RawFormat as FormatSpec};
+use url::Url;
+
+use super::{Worker, report::metrics};
+use crate::jobs::JobHandle;
+
+/// The raw format of a spec; none: told from the file.
+pub fn format_of(spec: i32) -> Option<RawFormat> {
+    match FormatSpec::try_from(spec).unwrap_or_default() {
+        FormatSpec::Unspecified => None,
+        FormatSpec::Json => Some(RawFormat::Json),
+        FormatSpec::Csv => Some(RawFormat::Csv),
+        FormatSpec::Parquet => Some(RawFormat::Parquet),
+    }
+}
+
+impl Worker {
+    pub(super) fn check_download(&self, download: &Download) -> Result<()> {
+        download.source.parse::<SourceName>()?;
+        self.settings.allowed_origins.check(&origin(&download.from)?)
+    }
+
+    pub(super) async fn download(&self, download: &Download, job: &JobHandle) -> Result<()> {
+        self.check_download(download)?;
+        let source: SourceName = download.source.parse()?;
+        let current = match self.zone.current(&source).await? {
+            Some(version) => Some(self.zone.get(&source, Some(&version)).await?),
+            None => None,
+        };
+        let version = RawVersion::at(Utc::now());
+        let request = FetchRequest::new(
+            &self.storage,
+            &source,
+            &version,
+            origin(&download.from)?,
+            format_of(download.format),
+            self.settings.split_size,
+            self.settings.allowed_origins.clone(),
+            current.as_ref(),
+        );
+        let session = self.sessions.local()?;
+        let rows = self.run_plan("download", &session, download_plan(&[request])?, job).await?;
+        let outcome = match <[FetchOutcome; 1]>::try_from(download_outcomes(&rows)?) {
+            Ok([outcome]) => outcome,
+            Err(outcomes) => {
+                return Err(Error::new(Code::WorkLost, format!("one download gave {} results", outcomes.len())));
+            }
+        };
+        match outcome {
+            FetchOutcome::NotModified { .. } => {
+                let version = current.map(|manifest| manifest.version.to_string()).unwrap_or_default();
+                job.update(|job| {
+                    job.outcome = Outcome::AlreadyCurrent.into();
+                    job.raw_version = version;
+                });
+            }
+            FetchOutcome::Fetched(fetched) => {
+                let manifest: Manifest = fetched.into_manifest(source, version);
+                self.zone.publish(&manifest).await?;
+                let bytes = manifest.bytes();
+                job.update(|job| {
+                    job.outcome = Outcome::Applied.into();
+                    job.raw_version = manifest.version.to_string();
+                    metrics(job, |metrics| {
+                        metrics.bytes_in = bytes;
+                        metrics.bytes_out = bytes;
+                        metrics.files_added = manifest.parts.len() as u64;
+                        metrics.rows_in = manifest.records().unwrap_or(0);
+                    });
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn origin(from: &str) -> Result<Url> {
+    Url::parse(from).map_err(|error| {
+        Error::new(Code::InvalidSpec, format!("`{from}` is not a URL: {error}"))
+            .hint("give file:///path, http(s)://, ftp:// or s3://")
+    })
+}

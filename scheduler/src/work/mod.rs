@@ -1,0 +1,131 @@
+//! What jobs do: plan, run on the cluster, commit.
+//!
+//! One file a kind: [`download`], [`apply`] (loads and merges), [`question`]; [`query`] runs read-only SQL and [`listing`] answers what there is.
+
+mod apply;
+mod download;
+mod listing;
+mod merge;
+mod query;
+mod question;
+mod report;
+mod session;
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use trireme_engine::{
+    Code, Error, Result, SourceName, Storage, TableName,
+    delta::catalog,
+    raw::{AllowedOrigins, RawZone},
+    sql,
+};
+use trireme_proto::v1::{JobSpec, Question, SourceRef, TableSpec, job_spec::Spec};
+
+use crate::{
+    cluster::Cluster,
+    jobs::{JobHandle, Promised, Work},
+};
+
+pub use listing::Listing;
+pub use query::Queries;
+pub use session::Sessions;
+
+/// Sizes and limits of the work.
+#[derive(Debug, Clone)]
+pub struct WorkSettings {
+    /// Bytes of raw between two split points noted by a download.
+    pub split_size: u64,
+    /// Bytes of a table's data file, about.
+    pub target_file_size: u64,
+    /// URL prefixes that downloads may read from.
+    pub allowed_origins: AllowedOrigins,
+}
+
+/// Does the jobs of a scheduler.
+#[derive(Clone)]
+pub struct Worker {
+    cluster: Cluster,
+    storage: Storage,
+    zone: RawZone,
+    sessions: Sessions,
+    settings: WorkSettings,
+}
+
+impl Worker {
+    /// A worker over a cluster and a storage root.
+    pub fn new(cluster: Cluster, storage: Storage, sessions: Sessions, settings: WorkSettings) -> Self {
+        Self { cluster, zone: RawZone::new(storage.clone()), storage, sessions, settings }
+    }
+
+    async fn check_source(&self, reference: &SourceRef, promised: &Promised) -> Result<()> {
+        let source: SourceName = reference.source.parse()?;
+        if !reference.schema.is_empty() {
+            sql::parse_schema(&reference.schema)?;
+        }
+        let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
+        if version.is_none() && promised.sources.contains(&source) {
+            return Ok(());
+        }
+        self.zone.get(&source, version.as_ref()).await.map(|_| ())
+    }
+
+    async fn check_tables(&self, reads: BTreeSet<TableName>, promised: &Promised) -> Result<()> {
+        for table in reads.difference(&promised.tables) {
+            catalog::open(&self.storage, table).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The source of a table's spec.
+fn source_of(spec: &TableSpec) -> Result<&SourceRef> {
+    spec.source.as_ref().ok_or_else(|| {
+        Error::new(Code::InvalidSpec, format!("table {} has no source", spec.table)).hint("name it with `source:` or --source")
+    })
+}
+
+fn table_spec(spec: &Option<TableSpec>) -> Result<&TableSpec> {
+    spec.as_ref().ok_or_else(|| Error::new(Code::InvalidSpec, "a load or merge without a table"))
+}
+
+#[async_trait]
+impl Work for Worker {
+    async fn run(&self, spec: &JobSpec, job: &JobHandle) -> Result<()> {
+        match &spec.spec {
+            Some(Spec::Download(download)) => self.download(download, job).await,
+            Some(Spec::Load(load)) => self.apply(table_spec(&load.spec)?, apply::Mode::Load, job).await,
+            Some(Spec::Merge(merge)) => self.apply(table_spec(&merge.spec)?, apply::Mode::Merge, job).await,
+            Some(Spec::Question(question)) => self.question(question, job).await,
+            Some(Spec::Pipeline(_)) => Err(Error::new(Code::Internal, "a pipeline is taken apart before it runs")),
+            None => Err(Error::new(Code::InvalidSpec, "a job without a spec")),
+        }
+    }
+
+    async fn check(&self, spec: &JobSpec, promised: &Promised) -> Result<()> {
+        match &spec.spec {
+            Some(Spec::Download(download)) => self.check_download(download),
+            Some(Spec::Load(load)) => {
+                let spec = table_spec(&load.spec)?;
+                self.check_source(source_of(spec)?, promised).await
+            }
+            Some(Spec::Merge(merge)) => {
+                let spec = table_spec(&merge.spec)?;
+                if spec.primary_key.is_empty() {
+                    return Err(Error::new(
+                        Code::InvalidSpec,
+                        format!("a merge into table {} needs a primary key", spec.table),
+                    )
+                    .hint("give `primary_key: [column]`, or --pk COLUMN"));
+                }
+                self.check_source(source_of(spec)?, promised).await
+            }
+            Some(Spec::Question(question)) => self.check_tables(self.reads(question).await?, promised).await,
+            Some(Spec::Pipeline(_)) | None => Ok(()),
+        }
+    }
+
+    async fn reads(&self, question: &Question) -> Result<BTreeSet<TableName>> {
+        sql::tables_read(&sql::parse_select(&question.sql, &question.sql_file)?)
+    }
+}

@@ -1,0 +1,125 @@
+//! Questions: one SELECT, whose result replaces its table and is printed.
+
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::Schema, ipc::writer::StreamWriter};
+use datafusion::{datasource::provider_as_source, logical_expr::LogicalPlanBuilder};
+use trireme_engine::{
+    Code, Error, Result, TableName,
+    delta::{
+        CommitLabel, DataFiles, DeltaTableScan, DeltaWriteExec, Table, WriteOutcome, WriteSpec, catalog, commit, schema,
+    },
+    sql,
+};
+use trireme_proto::v1::{Outcome, Question};
+
+use super::{Worker, report::metrics};
+use crate::jobs::JobHandle;
+
+/// Rows of an answer that are kept with the job.
+const ANSWER_ROWS: usize = 1000;
+/// Times that a commit is tried again because another writer changed the table.
+const ATTEMPTS: u32 = 8;
+
+impl Worker {
+    pub(super) async fn question(&self, question: &Question, job: &JobHandle) -> Result<()> {
+        let started = std::time::Instant::now();
+        let name: TableName = question.table.parse()?;
+        let statement = sql::parse_select(&question.sql, &question.sql_file)?;
+        let reads = sql::tables_read(&statement)?;
+        let (session, bytes_in) = self.session_over(&reads).await?;
+        let plan = sql::plan_select(&session.state(), statement).await?;
+        let result = schema::to_delta(plan.schema().as_arrow())?;
+        let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
+        write.settings.target_file_bytes = self.settings.target_file_size;
+        let rows = session.state().create_physical_plan(&plan).await?;
+        let physical = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
+        let written = WriteOutcome::collect(&self.run_plan("query", &session, physical, job).await?)?;
+
+        // Read before the commit, while nobody can take the files away.
+        let columns = schema::to_arrow(&result)?;
+        let files = DataFiles::try_new(&name, columns.clone(), Vec::new(), written.files.clone())?;
+        let answer = self.read_answer(&name, files).await?;
+        let rows = written.summary.rows_written;
+        let bytes_out = written.files.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
+
+        job.phase("commit");
+        let label = CommitLabel { job_id: job.id().to_string(), txn: None, execution: started.elapsed() };
+        let mut attempt = 1;
+        let (committed, removed) = loop {
+            let table = Table::open(&self.storage, &name).await?;
+            let removed = match &table {
+                Some(table) => table.files()?.len(),
+                None => 0,
+            };
+            let committed = match table {
+                None => commit::create(&self.storage, &name, &result, written.files.clone(), &label).await,
+                Some(table) => {
+                    let result = schema::reconcile(&name, &table.schema(), &result, schema::SchemaPolicy::Replace)?;
+                    commit::overwrite(&table, &result, written.files.clone(), &label).await
+                }
+            };
+            match committed {
+                Ok(committed) => break (committed, removed),
+                Err(error) if error.code == Code::Conflict && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => {
+                    if error.code != Code::Storage {
+                        self.discard_files(&name, written.files.iter().map(|add| add.path.as_str())).await;
+                    }
+                    return Err(error);
+                }
+            }
+        };
+        let answer = encode(&columns, &answer)?;
+        job.update(|job| {
+            job.outcome = Outcome::Applied.into();
+            job.delta_version = committed.version as i64;
+            job.answer = answer;
+            job.answer_rows = rows;
+            metrics(job, |metrics| {
+                metrics.rows_in = rows;
+                metrics.rows_inserted = rows;
+                metrics.bytes_in = bytes_in;
+                metrics.bytes_out = bytes_out;
+                metrics.files_added = written.files.len() as u64;
+                metrics.files_removed = removed as u64;
+            });
+        });
+        commit::checkpoint_when_due(&self.storage, &name, committed.version).await;
+        Ok(())
+    }
+
+    /// A session that knows these tables, all as they are now, and the bytes of their files.
+    pub(super) async fn session_over(
+        &self,
+        reads: &std::collections::BTreeSet<TableName>,
+    ) -> Result<(datafusion::prelude::SessionContext, u64)> {
+        let mut bytes = 0;
+        for name in reads {
+            bytes += catalog::open(&self.storage, name).await?.files()?.bytes();
+        }
+        let session = self.sessions.open(bytes)?;
+        catalog::register(&session, &self.storage, reads).await?;
+        Ok((session, bytes))
+    }
+
+    /// The first rows of files just written, in their order.
+    async fn read_answer(&self, name: &TableName, files: DataFiles) -> Result<Vec<RecordBatch>> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let session = self.sessions.local()?;
+        let scan = Arc::new(DeltaTableScan::from_files(&self.storage, name, files)?);
+        let plan = LogicalPlanBuilder::scan("answer", provider_as_source(scan), None)?.limit(0, Some(ANSWER_ROWS))?;
+        Ok(session.execute_logical_plan(plan.build()?).await?.collect().await?)
+    }
+}
+
+fn encode(schema: &Schema, batches: &[RecordBatch]) -> Result<Vec<u8>> {
+    let mut stream = StreamWriter::try_new(Vec::new(), schema)?;
+    for batch in batches {
+        stream.write(batch)?;
+    }
+    stream.finish()?;
+    stream.into_inner().map_err(|error| Error::new(Code::Internal, error.to_string()))
+}

@@ -1,0 +1,80 @@
+//! Progress of distributed work, told to its job.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::{logical_expr::LogicalPlan, physical_plan::ExecutionPlan, prelude::SessionContext};
+use parking_lot::Mutex;
+use trireme_engine::{Error, Result};
+use trireme_proto::v1::{JobMetrics, Stage};
+
+use super::Worker;
+use crate::{cluster::Progress, jobs::JobHandle};
+
+/// Tells a job of the stages of one plan, behind those of the plans before it.
+struct StagesOf<'a> {
+    job: &'a JobHandle,
+    /// Stages that are final: of earlier plans, and of discarded attempts.
+    before: Mutex<Vec<Stage>>,
+}
+
+impl Progress for StagesOf<'_> {
+    fn stages(&self, _: u32, stages: Vec<Stage>) {
+        let mut all = self.before.lock().clone();
+        all.extend(stages);
+        if self.job.snapshot().stages != all {
+            self.job.update(|job| job.stages = all);
+        }
+    }
+
+    fn discarded(&self, attempt: u32, why: &Error) {
+        let mut stages = self.job.snapshot().stages.clone();
+        for stage in stages.iter_mut().filter(|stage| stage.attempt == attempt) {
+            stage.discarded |= stage.tasks_done < stage.tasks_total || attempt > 0;
+        }
+        let before = self.before.lock().len();
+        for stage in stages.iter_mut().skip(before) {
+            stage.discarded = true;
+        }
+        *self.before.lock() = stages.clone();
+        self.job.update(|job| {
+            job.stages = stages;
+            job.phase = format!("runs again: {}", why.message);
+            metrics(job, |metrics| metrics.retries += 1);
+        });
+    }
+}
+
+/// Changes a job's metrics.
+pub fn metrics(job: &mut trireme_proto::v1::Job, change: impl FnOnce(&mut JobMetrics)) {
+    change(job.metrics.get_or_insert_default());
+}
+
+impl Worker {
+    /// Runs a physical plan for a job, as its phase `name`.
+    pub(super) async fn run_plan(
+        &self,
+        name: &str,
+        session: &SessionContext,
+        plan: Arc<dyn ExecutionPlan>,
+        job: &JobHandle,
+    ) -> Result<Vec<RecordBatch>> {
+        job.phase(name);
+        let progress = StagesOf { job, before: Mutex::new(job.snapshot().stages.clone()) };
+        let session = Arc::new(session.clone());
+        let ran = self.cluster.run(name, session, plan, &progress, job.cancelled()).await?;
+        Ok(ran.batches)
+    }
+
+    /// Plans and runs a query for a job.
+    pub(super) async fn run_query(
+        &self,
+        name: &str,
+        session: &SessionContext,
+        plan: &LogicalPlan,
+        job: &JobHandle,
+    ) -> Result<Vec<RecordBatch>> {
+        let plan = session.state().create_physical_plan(plan).await?;
+        self.run_plan(name, session, plan, job).await
+    }
+}

@@ -1,0 +1,56 @@
+//! Planning sessions: one for each job, all over the storage root's one store client.
+
+use std::sync::Arc;
+
+use datafusion::{execution::runtime_env::RuntimeEnv, prelude::SessionContext};
+use trireme_engine::{
+    Result, Storage,
+    session::{SessionOptions, session_config, session_state},
+};
+
+use crate::cluster::Cluster;
+
+/// Raw or table bytes that are worth a task of their own: a task costs a round trip, so small work gets few.
+const BYTES_WORTH_A_TASK: u64 = 8 << 20;
+/// Bytes of one task, at most about: more tasks than slots, so that a slow one does not hold up the stage.
+const BYTES_OF_A_TASK: u64 = 1 << 30;
+
+/// Makes planning sessions.
+#[derive(Clone)]
+pub struct Sessions {
+    cluster: Cluster,
+    runtime: Arc<RuntimeEnv>,
+    time_zone: String,
+    /// Partitions of a shuffle; 0: as many as the cluster has slots.
+    target_partitions: usize,
+}
+
+impl Sessions {
+    /// Sessions over a storage root, with this time zone for timestamps that have no offset.
+    pub fn new(cluster: Cluster, storage: &Storage, time_zone: String, target_partitions: usize) -> Result<Self> {
+        let runtime = Arc::new(RuntimeEnv::default());
+        runtime.register_object_store(storage.object_store_url()?.as_ref(), storage.store());
+        Ok(Self { cluster, runtime, time_zone, target_partitions })
+    }
+
+    /// A session without tables, whose plans have as many partitions as `bytes` of input are worth.
+    pub fn open(&self, bytes: u64) -> Result<SessionContext> {
+        let slots = match self.target_partitions {
+            0 => self.cluster.vcores().max(1),
+            partitions => partitions,
+        };
+        let large = usize::try_from(bytes.div_ceil(BYTES_OF_A_TASK)).unwrap_or(usize::MAX);
+        let worth = usize::try_from(bytes.div_ceil(BYTES_WORTH_A_TASK)).unwrap_or(usize::MAX);
+        self.with_partitions(worth.clamp(1, slots.max(large)))
+    }
+
+    /// A session for small local work in the scheduler itself.
+    pub fn local(&self) -> Result<SessionContext> {
+        self.with_partitions(1)
+    }
+
+    fn with_partitions(&self, target_partitions: usize) -> Result<SessionContext> {
+        let options = SessionOptions { time_zone: self.time_zone.clone(), target_partitions };
+        Ok(SessionContext::new_with_state(session_state(session_config(&options), self.runtime.clone())?))
+    }
+}
