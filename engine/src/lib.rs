@@ -1,7 +1,9 @@
 //! What scheduler and executor must share to the byte: session, storage, raw formats, plan nodes and their codec, Delta scan, write and commit.
 
+pub mod delta;
 pub mod error;
 pub mod names;
+pub mod plan;
 pub mod storage;
 
 pub use error::{Code, Error, Result};

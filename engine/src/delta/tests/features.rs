@@ -1,0 +1,1 @@
+//! Tables that others made: what is read, what is refused, and how.
