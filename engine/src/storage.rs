@@ -155,8 +155,8 @@ pub fn open_store(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value)).filter(|(key, _)| {
         ["aws_", "azure_", "google_"].iter().any(|prefix| key.starts_with(prefix)) || key == "allow_http"
     });
-    let (store, path) = object_store::parse_url_opts(url, environment)
-        .map_err(|error| invalid(url.as_str(), &error.to_string()))?;
+    let (store, path) =
+        object_store::parse_url_opts(url, environment).map_err(|error| invalid(url.as_str(), &error.to_string()))?;
     Ok((Arc::from(store), path))
 }
 

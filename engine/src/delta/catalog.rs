@@ -175,7 +175,8 @@ pub fn describe(table: &Table) -> Result<TableDescription> {
     let features: BTreeSet<String> = protocol.reader_features.into_iter().chain(protocol.writer_features).collect();
     let (mut rows, mut files, mut bytes) = (Some(0u64), 0, 0);
     for file in table.snapshot().try_log_data()?.iter() {
-        let deleted = file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
+        let deleted =
+            file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
         let live = file.num_records().map(|rows| (rows as u64).saturating_sub(deleted));
         rows = rows.zip(live).map(|(sum, live)| sum + live);
         files += 1;
@@ -217,10 +218,7 @@ pub async fn history(table: &Table, limit: usize) -> Result<Vec<CommitDescriptio
         .try_take_while(|(_, entry)| futures::future::ready(Ok(entry.is_some())))
         .try_collect()
         .await?;
-    Ok(entries
-        .into_iter()
-        .filter_map(|(version, entry)| Some(CommitDescription::parse(version, &entry?)))
-        .collect())
+    Ok(entries.into_iter().filter_map(|(version, entry)| Some(CommitDescription::parse(version, &entry?))).collect())
 }
 
 impl CommitDescription {

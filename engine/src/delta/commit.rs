@@ -114,12 +114,7 @@ pub async fn create(
 }
 
 /// Replaces all rows, and the schema where it differs, of the version `table` was opened at.
-pub async fn overwrite(
-    table: &Table,
-    schema: &StructType,
-    files: Vec<Add>,
-    label: &CommitLabel,
-) -> Result<Committed> {
+pub async fn overwrite(table: &Table, schema: &StructType, files: Vec<Add>, label: &CommitLabel) -> Result<Committed> {
     feature::check_writable(table, true)?;
     let old = table.files()?;
     let info = overwrite_info(&files, old.len(), old.bytes());
@@ -338,10 +333,8 @@ impl<'a> Attempt<'a> {
             .chain([("executionTimeMs", execution)])
             .map(|(key, value)| (key, value.to_string()))
             .collect();
-        let mut more = HashMap::from([
-            ("operationMetrics".to_string(), json!(metrics)),
-            ("txnId".to_string(), json!(token)),
-        ]);
+        let mut more =
+            HashMap::from([("operationMetrics".to_string(), json!(metrics)), ("txnId".to_string(), json!(token))]);
         if !self.label.job_id.is_empty() {
             more.insert("jobId".to_string(), json!(self.label.job_id));
         }
@@ -369,5 +362,150 @@ impl<'a> Attempt<'a> {
             lines.push(line);
         }
         Ok(Bytes::from(lines.join("\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use async_trait::async_trait;
+    use deltalake_core::logstore::{StorageConfig, default_logstore};
+    use futures::stream::BoxStream;
+    use object_store::{
+        CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+        PutOptions, PutPayload, PutResult, path::Path, prefix::PrefixStore,
+    };
+
+    use super::*;
+
+    /// A store whose next puts go wrong: they land, or not, and answer with an error.
+    #[derive(Debug)]
+    struct Unsure {
+        inner: Arc<dyn ObjectStore>,
+        lands: bool,
+        failures: AtomicU32,
+    }
+
+    impl fmt::Display for Unsure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Unsure")
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStore for Unsure {
+        async fn put_opts(
+            &self,
+            at: &Path,
+            payload: PutPayload,
+            options: PutOptions,
+        ) -> object_store::Result<PutResult> {
+            let left = self.failures.load(Ordering::SeqCst);
+            if left == 0 {
+                return self.inner.put_opts(at, payload, options).await;
+            }
+            self.failures.store(left - 1, Ordering::SeqCst);
+            if self.lands {
+                self.inner.put_opts(at, payload, options).await?;
+            }
+            Err(object_store::Error::Generic { store: "unsure", source: "503 slow down".into() })
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            at: &Path,
+            options: PutMultipartOptions,
+        ) -> object_store::Result<Box<dyn MultipartUpload>> {
+            self.inner.put_multipart_opts(at, options).await
+        }
+
+        async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+            self.inner.get_opts(at, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            paths: BoxStream<'static, object_store::Result<Path>>,
+        ) -> BoxStream<'static, object_store::Result<Path>> {
+            self.inner.delete_stream(paths)
+        }
+
+        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+            self.inner.list(prefix)
+        }
+
+        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+            self.inner.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+
+    struct World {
+        _folder: tempfile::TempDir,
+        table: Table,
+        label: CommitLabel,
+    }
+
+    async fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path().to_str().unwrap()).unwrap();
+        let name: TableName = "a.unsure".parse().unwrap();
+        let schema = StructType::try_new([deltalake_core::kernel::StructField::nullable(
+            "k",
+            deltalake_core::kernel::DataType::LONG,
+        )])
+        .unwrap();
+        let label = CommitLabel { txn: Some(Txn { app_id: "s".to_string(), version: 3 }), ..CommitLabel::default() };
+        create(&storage, &name, &schema, Vec::new(), &CommitLabel::default()).await.unwrap();
+        let table = Table::require(&storage, &name).await.unwrap();
+        World { _folder: folder, table, label }
+    }
+
+    impl World {
+        async fn commit(&self, lands: bool, failures: u32) -> Result<Committed> {
+            let storage = self.table.storage();
+            let store = Arc::new(Unsure { inner: storage.store(), lands, failures: AtomicU32::new(failures) });
+            let prefixed = Arc::new(PrefixStore::new(
+                store.clone() as Arc<dyn ObjectStore>,
+                storage.table_path(self.table.name()),
+            ));
+            let url = storage.table_url(self.table.name()).unwrap();
+            let log = default_logstore(prefixed, store, &url, &StorageConfig::default());
+            let attempt = Attempt { log: &log, ..Attempt::on(&self.table, &self.label) };
+            attempt.commit(overwrite_info(&[], 0, 0), Vec::new()).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_landed_in_spite_of_an_error_is_a_commit() {
+        let world = world().await;
+        let committed = world.commit(true, 1).await.unwrap();
+        assert_eq!(committed, Committed { version: 1, already_applied: false });
+        assert_eq!(world.table.reload().await.unwrap().version(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_did_not_land_is_tried_again() {
+        let world = world().await;
+        assert_eq!(world.commit(false, 2).await.unwrap(), Committed { version: 1, already_applied: false });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_never_lands_is_an_error_and_running_again_applies_it_once() {
+        let world = world().await;
+        assert_eq!(world.commit(false, 100).await.unwrap_err().code, Code::Storage);
+        assert_eq!(world.commit(true, 1).await.unwrap().version, 1);
+        // The same job once more, planned on the version before: the log has its txn.
+        assert_eq!(world.commit(true, 0).await.unwrap(), Committed { version: 1, already_applied: true });
     }
 }

@@ -175,9 +175,10 @@ impl DataFiles {
     }
 
     fn bounds_of(&self, column: &str) -> Result<&Bounds> {
-        let index = self.schema.index_of(column).map_err(|_| {
-            Error::new(Code::InvalidSpec, format!("the table has no column `{column}`"))
-        })?;
+        let index = self
+            .schema
+            .index_of(column)
+            .map_err(|_| Error::new(Code::InvalidSpec, format!("the table has no column `{column}`")))?;
         self.bounds.get(index).ok_or_else(|| Error::new(Code::Internal, "statistics are shorter than the schema"))
     }
 
@@ -191,9 +192,10 @@ impl DataFiles {
         // Parquet with zstd takes about a quarter of what it takes in memory.
         let in_memory = to_usize(self.bytes()).saturating_mul(4);
         let fixed: usize = self.schema.fields().iter().filter_map(|field| field.data_type().primitive_width()).sum();
-        let variable = self.schema.fields().iter().filter(|field| field.data_type().primitive_width().is_none()).count();
-        let variable_share = known_rows
-            .and_then(|rows| in_memory.saturating_sub(rows.saturating_mul(fixed)).checked_div(variable));
+        let variable =
+            self.schema.fields().iter().filter(|field| field.data_type().primitive_width().is_none()).count();
+        let variable_share =
+            known_rows.and_then(|rows| in_memory.saturating_sub(rows.saturating_mul(fixed)).checked_div(variable));
         let column_statistics = self
             .schema
             .fields()
@@ -311,16 +313,14 @@ fn partition_bounds(
         values.push(match text {
             None => null.clone(),
             Some(text) => ScalarValue::from(text).cast_to(data_type).map_err(|error| {
-                let what = format!("table {table}: partition `{column}={text}` of file {} is no {data_type}", file.path);
+                let what =
+                    format!("table {table}: partition `{column}={text}` of file {} is no {data_type}", file.path);
                 Error::new(Code::BadValue, format!("{what}: {error}"))
             })?,
         });
     }
-    let nulls = values
-        .iter()
-        .zip(stats)
-        .map(|(value, stats)| if value.is_null() { stats.rows } else { Some(0) })
-        .collect();
+    let nulls =
+        values.iter().zip(stats).map(|(value, stats)| if value.is_null() { stats.rows } else { Some(0) }).collect();
     Ok(Bounds { min: values.clone(), max: values, nulls })
 }
 

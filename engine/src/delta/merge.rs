@@ -49,12 +49,17 @@ pub fn check_keys(table: &TableName, schema: &SchemaRef, keys: &[String]) -> Res
                 .hint("name columns of the table as its primary key"));
         };
         let why = match field.data_type() {
-            DataType::Float16 | DataType::Float32 | DataType::Float64 => "a floating-point number has no exact equality",
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+                "a floating-point number has no exact equality"
+            }
             data_type if data_type.is_nested() => "an array, map or struct is no key",
             _ => continue,
         };
-        return Err(Error::new(Code::InvalidSpec, format!("`{key}` can't be in the primary key of table {table}: {why}"))
-            .hint("use a string, an integer, a decimal, a date, a timestamp or a boolean"));
+        return Err(Error::new(
+            Code::InvalidSpec,
+            format!("`{key}` can't be in the primary key of table {table}: {why}"),
+        )
+        .hint("use a string, an integer, a decimal, a date, a timestamp or a boolean"));
     }
     Ok(())
 }
@@ -72,7 +77,12 @@ fn scan(relation: &str, scan: DeltaTableScan) -> Result<LogicalPlanBuilder> {
 }
 
 /// Only the key columns of the source's files.
-fn source_keys(storage: &Storage, table: &TableName, source: &DataFiles, keys: &[String]) -> Result<LogicalPlanBuilder> {
+fn source_keys(
+    storage: &Storage,
+    table: &TableName,
+    source: &DataFiles,
+    keys: &[String],
+) -> Result<LogicalPlanBuilder> {
     let files = DeltaTableScan::from_files(storage, table, source.clone())?;
     Ok(scan(SOURCE, files)?.project(keys.iter().map(|key| column(SOURCE, key)))?)
 }

@@ -97,8 +97,12 @@ impl DeltaTableScan {
     /// Columns in the order in which the file source gives them: those in files, then those from the log.
     fn source_schema(&self) -> TableSchema {
         let constant = |name: &str| self.files.partition_columns().iter().any(|column| column == name);
-        let (mut constants, stored): (Vec<_>, Vec<_>) =
-            self.schema.fields().iter().cloned().partition(|field| constant(field.name()) || self.is_file_column(field));
+        let (mut constants, stored): (Vec<_>, Vec<_>) = self
+            .schema
+            .fields()
+            .iter()
+            .cloned()
+            .partition(|field| constant(field.name()) || self.is_file_column(field));
         // `__file` is last in both.
         constants.sort_by_key(|field| self.is_file_column(field));
         TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(constants).build()
@@ -182,11 +186,10 @@ impl TableProvider for DeltaTableScan {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?))));
         }
         let constants = source_schema.table_partition_cols().to_vec();
-        let files = kept
-            .iter()
-            .map(|&file| self.partitioned_file(file, &constants))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| Error::new(Code::Internal, format!("files of {} and their values differ in number", self.table)))?;
+        let files =
+            kept.iter().map(|&file| self.partitioned_file(file, &constants)).collect::<Option<Vec<_>>>().ok_or_else(
+                || Error::new(Code::Internal, format!("files of {} and their values differ in number", self.table)),
+            )?;
         let options = state.config_options();
         let groups = FileGroupPartitioner::new()
             .with_target_partitions(state.config().target_partitions())
@@ -243,7 +246,9 @@ fn data_path(root: &Url, folder: &Path, table: &TableName, path: &str) -> Result
     let store = &root[..url::Position::BeforePath];
     let whole = match path.strip_prefix(store) {
         Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/').to_string(),
-        _ if path.contains("://") || path.starts_with("file:") => return Err(refuse(&format!("which is outside {store}"))),
+        _ if path.contains("://") || path.starts_with("file:") => {
+            return Err(refuse(&format!("which is outside {store}")));
+        }
         _ if path.starts_with('/') => return Err(refuse("which is an absolute path")),
         _ if folder.as_ref().is_empty() => path.to_string(),
         _ => format!("{folder}/{path}"),
@@ -259,13 +264,18 @@ mod tests {
     fn data_files_are_found_where_the_log_says() {
         let table: TableName = "a.b".parse().unwrap();
         let find = |root: &str, path: &str| {
-            data_path(&Url::parse(root).unwrap(), &Path::from("lake/tables/a/b"), &table, path).map(|path| path.to_string())
+            data_path(&Url::parse(root).unwrap(), &Path::from("lake/tables/a/b"), &table, path)
+                .map(|path| path.to_string())
         };
         let s3 = "s3://bucket/lake";
-        assert_eq!(find(s3, "day=2024-01-01 00%3A00/p.parquet").unwrap(), "lake/tables/a/b/day=2024-01-01 00%3A00/p.parquet");
+        assert_eq!(
+            find(s3, "day=2024-01-01 00%3A00/p.parquet").unwrap(),
+            "lake/tables/a/b/day=2024-01-01 00%3A00/p.parquet"
+        );
         assert_eq!(find(s3, "s3://bucket/old/p q.parquet").unwrap(), "old/p q.parquet");
         assert_eq!(find("file:///lake", "file:///old/p.parquet").unwrap(), "old/p.parquet");
-        for foreign in ["s3://bucket2/p.parquet", "s3a://bucket/p.parquet", "/old/p.parquet", "file:/x", "../x.parquet"] {
+        for foreign in ["s3://bucket2/p.parquet", "s3a://bucket/p.parquet", "/old/p.parquet", "file:/x", "../x.parquet"]
+        {
             assert_eq!(find(s3, foreign).unwrap_err().code, Code::UnsupportedTable, "{foreign}");
         }
     }

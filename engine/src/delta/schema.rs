@@ -96,7 +96,9 @@ fn delta_type(column: &str, arrow: &ArrowType) -> Result<DataType> {
         ArrowType::Struct(fields) => {
             let fields = fields
                 .iter()
-                .map(|field| Ok(StructField::nullable(field.name(), delta_type(&nested(field.name()), field.data_type())?)))
+                .map(|field| {
+                    Ok(StructField::nullable(field.name(), delta_type(&nested(field.name()), field.data_type())?))
+                })
                 .collect::<Result<Vec<_>>>()?;
             let inner = StructType::try_new(fields).map_err(|error| {
                 Error::new(Code::InvalidSql, format!("column `{column}`: {error}"))
@@ -169,10 +171,18 @@ pub fn reconcile(
 
 fn same(a: &StructType, b: &StructType) -> bool {
     a.num_fields() == b.num_fields()
-        && a.fields().zip(b.fields()).all(|(a, b)| a.name == b.name && type_name(&a.data_type) == type_name(&b.data_type))
+        && a.fields()
+            .zip(b.fields())
+            .all(|(a, b)| a.name == b.name && type_name(&a.data_type) == type_name(&b.data_type))
 }
 
-fn mismatch(table: &TableName, existing: &StructType, incoming: &StructType, policy: SchemaPolicy, hard: bool) -> Error {
+fn mismatch(
+    table: &TableName,
+    existing: &StructType,
+    incoming: &StructType,
+    policy: SchemaPolicy,
+    hard: bool,
+) -> Error {
     let of = |schema: &StructType, name: &str| schema.field(name).map_or("-".to_string(), |f| type_name(&f.data_type));
     let mut names: Vec<&str> = existing.fields().map(|field| field.name.as_str()).collect();
     names.extend(incoming.fields().map(|f| f.name.as_str()).filter(|name| existing.field(name).is_none()));
@@ -189,7 +199,9 @@ fn mismatch(table: &TableName, existing: &StructType, incoming: &StructType, pol
         (true, SchemaPolicy::AddColumns) => {
             "`schema_evolution: add_columns` adds columns only; give every column of the table, cast to its type"
         }
-        (true, _) => "give every column of the table, cast to its type; `schema_evolution: add_columns` allows new ones",
+        (true, _) => {
+            "give every column of the table, cast to its type; `schema_evolution: add_columns` allows new ones"
+        }
     };
     let message = format!("the columns are not those of table {table} (column: table | job)\n{}", lines.join("\n"));
     Error::new(Code::SchemaMismatch, message).hint(hint)
@@ -237,10 +249,8 @@ mod tests {
         assert!(one("count(*)", ArrowType::Int64).hint.contains("AS some_name"));
         assert!(one("x", ArrowType::Null).hint.contains("CAST"));
         assert!(one("x", ArrowType::Decimal256(76, 2)).message.contains("`x`"));
-        let twice = ArrowSchema::new(vec![
-            Field::new("a", ArrowType::Int64, true),
-            Field::new("A", ArrowType::Int64, true),
-        ]);
+        let twice =
+            ArrowSchema::new(vec![Field::new("a", ArrowType::Int64, true), Field::new("A", ArrowType::Int64, true)]);
         assert_eq!(to_delta(&twice).unwrap_err().code, Code::InvalidSql);
     }
 

@@ -126,8 +126,11 @@ impl DeltaWriteExec {
             return Err(Error::new(Code::Internal, message));
         }
         if let Some(key) = spec.keys.iter().find(|key| schema.index_of(key).is_err()) {
-            return Err(Error::new(Code::InvalidSpec, format!("table {} has no column `{key}` for its key", spec.table))
-                .hint("name columns of the table as its primary key"));
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("table {} has no column `{key}` for its key", spec.table),
+            )
+            .hint("name columns of the table as its primary key"));
         }
         let properties = PlanProperties::new(
             EquivalenceProperties::new(written_schema()),
@@ -251,7 +254,11 @@ impl WriteTask {
         Ok(RecordBatch::try_new(written_schema(), vec![column])?)
     }
 
-    async fn write_all(&mut self, mut input: SendableRecordBatchStream, writer: &mut FileWriter) -> DataFusionResult<()> {
+    async fn write_all(
+        &mut self,
+        mut input: SendableRecordBatchStream,
+        writer: &mut FileWriter,
+    ) -> DataFusionResult<()> {
         let cancelled = || DataFusionError::from(Error::new(Code::Cancelled, "the write was cancelled"));
         loop {
             let batch = tokio::select! {
@@ -292,7 +299,8 @@ impl WriteTask {
             let nulls = batch.column_by_name(field.name()).map_or(0, |column| column.logical_null_count());
             if nulls > 0 {
                 let table = &self.spec.table;
-                let message = format!("column `{}` of table {table} is NOT NULL, and rows without a value came in", field.name());
+                let message =
+                    format!("column `{}` of table {table} is NOT NULL, and rows without a value came in", field.name());
                 return Err(Error::new(Code::BadValue, message).hint("leave such rows out with `where:`"));
             }
         }

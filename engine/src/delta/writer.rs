@@ -103,7 +103,19 @@ impl FileWriter {
             .set_created_by(concat!("trireme ", env!("CARGO_PKG_VERSION")).to_string())
             .build();
         let id = Uuid::new_v4();
-        Ok(Self { store, folder, schema, keys, settings, properties, partition, id, memory, open: None, done: Vec::new() })
+        Ok(Self {
+            store,
+            folder,
+            schema,
+            keys,
+            settings,
+            properties,
+            partition,
+            id,
+            memory,
+            open: None,
+            done: Vec::new(),
+        })
     }
 
     /// Appends rows. The batch has the writer's schema.
@@ -242,5 +254,48 @@ fn parquet_error(error: ParquetError) -> DataFusionError {
             },
         },
         error => DataFusionError::ParquetError(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{ArrayRef, Int64Array},
+        datatypes::{DataType, Field, Schema},
+    };
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, UnboundedMemoryPool};
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_is_dropped_deletes_its_files() {
+        let store = Arc::new(InMemory::new());
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        let settings = WriteSettings { target_file_bytes: 1, ..WriteSettings::default() };
+        let memory = MemoryConsumer::new("test").register(&pool);
+        let mut writer =
+            FileWriter::new(store.clone(), Path::from("t"), schema.clone(), Vec::new(), settings, 0, memory).unwrap();
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1])) as ArrayRef]).unwrap();
+        writer.write(&batch).await.unwrap();
+        let files = || async { store.list(None).try_collect::<Vec<_>>().await.unwrap().len() };
+        assert_eq!(files().await, 1);
+        drop(writer);
+        while files().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn only_what_storage_may_do_better_next_time_is_retried() {
+        let of = |error: object_store::Error| parquet_error(ParquetError::External(Box::new(error)));
+        let slow = object_store::Error::Generic { store: "s3", source: "503".into() };
+        let denied = object_store::Error::PermissionDenied { path: "x".to_string(), source: "403".into() };
+        assert!(matches!(of(slow), DataFusionError::IoError(_)));
+        assert!(matches!(of(denied), DataFusionError::ObjectStore(_)));
+        let io = ParquetError::External(Box::new(io::Error::other("reset")));
+        assert!(matches!(parquet_error(io), DataFusionError::IoError(_)));
     }
 }

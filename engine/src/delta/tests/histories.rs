@@ -58,9 +58,7 @@ fn expected(rows: &Rows) -> Vec<String> {
 /// The same step by the library, on a table of its own.
 async fn by_library(lake: &Lake, oracle: DeltaTable, step: &Step) -> DeltaTable {
     match step {
-        Step::Overwrite(rows) => {
-            oracle.write(batches(rows, 1)).with_save_mode(SaveMode::Overwrite).await.unwrap()
-        }
+        Step::Overwrite(rows) => oracle.write(batches(rows, 1)).with_save_mode(SaveMode::Overwrite).await.unwrap(),
         Step::Merge(rows) => {
             let [source] = batches(rows, 1).try_into().unwrap();
             let source = lake.session.read_batch(source).unwrap();

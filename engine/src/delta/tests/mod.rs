@@ -29,8 +29,7 @@ use tempfile::TempDir;
 use super::{
     CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog, codec,
     commit::{self, MergeCommit, MergeCounts},
-    merge,
-    schema, write,
+    merge, schema, write,
 };
 use crate::{
     Storage, TableName,
@@ -84,7 +83,12 @@ impl Lake {
             .with_target_partitions(3)
             .with_repartition_file_min_size(1)
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
-        Self { _folder: folder, storage, session: SessionContext::new_with_config(config), settings: WriteSettings::default() }
+        Self {
+            _folder: folder,
+            storage,
+            session: SessionContext::new_with_config(config),
+            settings: WriteSettings::default(),
+        }
     }
 
     /// Runs a plan after a trip through its protobuf form.
