@@ -139,7 +139,7 @@ pub async fn checkpoint_when_due(storage: &Storage, name: &TableName, version: u
     let checkpoint = async {
         let Some(table) = Table::open_at(storage, name, Some(version)).await? else { return Ok(false) };
         let interval = table.property("delta.checkpointInterval").and_then(|text| text.parse().ok());
-        if version == 0 || version % interval.unwrap_or(CHECKPOINT_INTERVAL).max(1) != 0 {
+        if version == 0 || !version.is_multiple_of(interval.unwrap_or(CHECKPOINT_INTERVAL).max(1)) {
             return Ok(false);
         }
         create_checkpoint(&table.to_delta().await?, None).await?;
