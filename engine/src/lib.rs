@@ -1,5 +1,6 @@
 //! What scheduler and executor must share to the byte: session, storage, raw formats, plan nodes and their codec, Delta scan, write and commit.
 
+pub mod delta;
 pub mod error;
 pub mod names;
 pub mod plan;

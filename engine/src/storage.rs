@@ -3,10 +3,15 @@
 //! `raw/<source>/<version>/…` raw zone, `tables/<schema>/<table>/` Delta tables, `jobs/` the job journal. Credentials come from the process
 //! environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`), never from a spec or a session setting.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::{
@@ -41,6 +46,18 @@ impl Storage {
         }
         let (store, prefix) = open_store(&root)?;
         Ok(Self { root, store, prefix })
+    }
+
+    /// The root as plan nodes name it, opened once per process: its client and connections are shared by all tasks.
+    pub fn shared(root: &str) -> Result<Self> {
+        static OPENED: LazyLock<Mutex<HashMap<String, Storage>>> = LazyLock::new(Mutex::default);
+        let mut opened = OPENED.lock();
+        if let Some(storage) = opened.get(root) {
+            return Ok(storage.clone());
+        }
+        let storage = Self::open(root)?;
+        opened.insert(root.to_string(), storage.clone());
+        Ok(storage)
     }
 
     /// The store that holds the root; paths in it are whole, see [`Storage::path`].

@@ -10,7 +10,7 @@ pub use stamp::{StampExec, Stamped};
 
 /// What a task knows of itself. An executor puts it into the session configuration's extensions before it runs a task; nodes read it from
 /// there. Absent outside executors.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TaskScope {
     /// Cancelled when the task is aborted: Ballista aborts a task's future, but what that future has spawned goes on. Writers must look.
     pub cancel: CancellationToken,

@@ -1,0 +1,511 @@
+//! Commits: one per job, all or nothing, exactly once, and never over somebody else's change.
+//!
+//! A commit is strict: it takes the version after the one the job was planned on. When another writer took that version, the job must
+//! be planned again ([`Code::Conflict`]), unless what came between changed nothing (a VACUUM's marks, another application's `txn`).
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use chrono::Utc;
+use deltalake_core::{
+    kernel::{
+        Action, Add, CommitInfo, IsolationLevel, Metadata, MetadataExt, Protocol, Remove, StructType, Transaction,
+        new_metadata, transaction::TransactionError,
+    },
+    logstore::{CommitOrBytes, LogStoreRef, get_actions},
+    protocol::checkpoints::create_checkpoint,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    feature,
+    files::{rows, size},
+    table::{Table, log_store},
+};
+use crate::{
+    Storage, TableName,
+    error::{Code, Error, Result},
+};
+
+/// Commits that changed nothing, passed over at most.
+const HARMLESS_AT_MOST: u64 = 100;
+/// Attempts at a commit whose outcome storage leaves open.
+const ATTEMPTS: u32 = 4;
+/// Versions between checkpoints when the table does not say.
+const CHECKPOINT_INTERVAL: u64 = 10;
+
+/// What has been applied to a table, for work that must happen once: Delta's `txn` action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Txn {
+    /// Whose work, such as a source's name.
+    pub app_id: String,
+    /// Which piece of it, such as [`crate::RawVersion::number`].
+    pub version: i64,
+}
+
+/// What the log says about a commit beside its files.
+#[derive(Debug, Clone, Default)]
+pub struct CommitLabel {
+    /// The job that commits.
+    pub job_id: String,
+    /// Set when the same work must not be applied twice.
+    pub txn: Option<Txn>,
+    /// How long the job ran.
+    pub execution: Duration,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Version that holds the change.
+    pub version: u64,
+    /// An earlier or concurrent run had applied the same [`Txn`]: our files are not in the table.
+    pub already_applied: bool,
+}
+
+/// Row counts of a merge, for the log's operation metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MergeCounts {
+    /// Rows of the source.
+    pub source: u64,
+    /// Rows of the source whose key was new.
+    pub inserted: u64,
+    /// Rows of the table that were replaced.
+    pub updated: u64,
+    /// Rows of the table that were rewritten unchanged.
+    pub copied: u64,
+}
+
+/// A merge, ready to be committed.
+#[derive(Debug, Clone)]
+pub struct MergeCommit<'a> {
+    /// The table's schema afterwards, see [`super::schema::reconcile`].
+    pub schema: &'a StructType,
+    /// Primary key.
+    pub keys: &'a [String],
+    /// Files with the source's rows.
+    pub new: Vec<Add>,
+    /// Files with rows kept from `touched`.
+    pub rewritten: Vec<Add>,
+    /// Files of the table that had replaced rows.
+    pub touched: Vec<Add>,
+    /// Row counts.
+    pub counts: MergeCounts,
+}
+
+/// Makes a table out of uncommitted files: version 0. [`Code::Conflict`] when the table exists by now.
+pub async fn create(
+    storage: &Storage,
+    name: &TableName,
+    schema: &StructType,
+    files: Vec<Add>,
+    label: &CommitLabel,
+) -> Result<Committed> {
+    let protocol: Protocol = serde_json::from_value(json!({ "minReaderVersion": 1, "minWriterVersion": 2 }))
+        .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    let metadata = new_metadata(schema, Vec::<String>::new(), Vec::<(String, String)>::new())
+        .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    let info = overwrite_info(&files, 0, 0);
+    let mut actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
+    actions.extend(files.into_iter().map(Action::Add));
+    let log = log_store(storage, name)?;
+    Attempt { storage, name, log: &log, base: None, label }.commit(info, actions).await
+}
+
+/// Replaces all rows, and the schema where it differs, of the version `table` was opened at.
+pub async fn overwrite(table: &Table, schema: &StructType, files: Vec<Add>, label: &CommitLabel) -> Result<Committed> {
+    feature::check_writable(table, true)?;
+    let old = table.files()?;
+    let info = overwrite_info(&files, old.len(), old.bytes());
+    let mut actions = evolve(table, schema)?;
+    actions.extend(old.adds().iter().map(remove));
+    actions.extend(files.into_iter().map(Action::Add));
+    Attempt::on(table, label).commit(info, actions).await
+}
+
+/// Adds the source's rows and replaces touched files by their rewritten rest.
+pub async fn merge(table: &Table, merge: MergeCommit<'_>, label: &CommitLabel) -> Result<Committed> {
+    feature::check_writable(table, true)?;
+    let info = merge_info(&merge);
+    let mut actions = evolve(table, merge.schema)?;
+    actions.extend(merge.touched.iter().map(remove));
+    actions.extend(merge.rewritten.into_iter().chain(merge.new).map(Action::Add));
+    Attempt::on(table, label).commit(info, actions).await
+}
+
+/// A checkpoint of this version, when one is due (`delta.checkpointInterval`, 10 by default). Never fails: readers do without.
+pub async fn checkpoint_when_due(storage: &Storage, name: &TableName, version: u64) -> bool {
+    let checkpoint = async {
+        let Some(table) = Table::open_at(storage, name, Some(version)).await? else { return Ok(false) };
+        let interval = table.property("delta.checkpointInterval").and_then(|text| text.parse().ok());
+        if version == 0 || !version.is_multiple_of(interval.unwrap_or(CHECKPOINT_INTERVAL).max(1)) {
+            return Ok(false);
+        }
+        create_checkpoint(&table.to_delta().await?, None).await?;
+        Ok::<_, Error>(true)
+    };
+    checkpoint.await.unwrap_or_else(|error| {
+        tracing::warn!(table = %name, version, %error, "no checkpoint was made");
+        false
+    })
+}
+
+fn evolve(table: &Table, schema: &StructType) -> Result<Vec<Action>> {
+    if table.schema().as_ref() == schema {
+        return Ok(Vec::new());
+    }
+    // The table's id and properties stay.
+    let metadata: Metadata = table.snapshot().metadata().clone();
+    let metadata = metadata.with_schema(schema).map_err(|error| {
+        Error::new(Code::Internal, format!("the schema of table {} has no JSON form: {error}", table.name()))
+    })?;
+    Ok(vec![Action::Metadata(metadata)])
+}
+
+fn remove(add: &Add) -> Action {
+    Action::Remove(Remove {
+        path: add.path.clone(),
+        data_change: true,
+        deletion_timestamp: Some(Utc::now().timestamp_millis()),
+        extended_file_metadata: Some(true),
+        partition_values: Some(add.partition_values.clone()),
+        size: Some(add.size),
+        deletion_vector: add.deletion_vector.clone(),
+        ..Remove::default()
+    })
+}
+
+/// Operation, parameters and metrics by the names Delta's history knows.
+struct Info {
+    operation: &'static str,
+    parameters: Vec<(&'static str, String)>,
+    metrics: Vec<(&'static str, u64)>,
+}
+
+fn overwrite_info(files: &[Add], removed: usize, removed_bytes: u64) -> Info {
+    Info {
+        operation: "WRITE",
+        parameters: vec![("mode", "Overwrite".to_string()), ("partitionBy", "[]".to_string())],
+        metrics: vec![
+            ("numFiles", files.len() as u64),
+            ("numOutputRows", files.iter().filter_map(rows).sum()),
+            ("numOutputBytes", files.iter().map(size).sum()),
+            ("numRemovedFiles", removed as u64),
+            ("numRemovedBytes", removed_bytes),
+        ],
+    }
+}
+
+fn merge_info(merge: &MergeCommit<'_>) -> Info {
+    let on: Vec<_> = merge.keys.iter().map(|key| format!("target.`{key}` = source.`{key}`")).collect();
+    let MergeCounts { source, inserted, updated, copied } = merge.counts;
+    Info {
+        operation: "MERGE",
+        parameters: vec![
+            ("predicate", on.join(" AND ")),
+            ("matchedPredicates", json!([{ "actionType": "update" }]).to_string()),
+            ("notMatchedPredicates", json!([{ "actionType": "insert" }]).to_string()),
+            ("notMatchedBySourcePredicates", "[]".to_string()),
+        ],
+        metrics: vec![
+            ("numSourceRows", source),
+            ("numTargetRowsInserted", inserted),
+            ("numTargetRowsUpdated", updated),
+            ("numTargetRowsDeleted", 0),
+            ("numTargetRowsCopied", copied),
+            ("numOutputRows", source + copied),
+            ("numTargetFilesAdded", (merge.new.len() + merge.rewritten.len()) as u64),
+            ("numTargetFilesRemoved", merge.touched.len() as u64),
+            ("numTargetBytesAdded", merge.new.iter().chain(&merge.rewritten).map(size).sum()),
+            ("numTargetBytesRemoved", merge.touched.iter().map(size).sum()),
+        ],
+    }
+}
+
+/// One change on its way into the log.
+struct Attempt<'a> {
+    storage: &'a Storage,
+    name: &'a TableName,
+    log: &'a LogStoreRef,
+    /// The version the change was planned on; none for a new table.
+    base: Option<&'a Table>,
+    label: &'a CommitLabel,
+}
+
+/// What another writer's commit means to ours.
+enum Between {
+    Ours,
+    SameTxn,
+    Harmless,
+    Conflict,
+}
+
+impl<'a> Attempt<'a> {
+    fn on(table: &'a Table, label: &'a CommitLabel) -> Self {
+        Self { storage: table.storage(), name: table.name(), log: table.log(), base: Some(table), label }
+    }
+
+    async fn commit(self, info: Info, actions: Vec<Action>) -> Result<Committed> {
+        if let (Some(table), Some(txn)) = (self.base, &self.label.txn)
+            && table.applied(&txn.app_id).await? == Some(txn.version)
+        {
+            return Ok(Committed { version: table.version(), already_applied: true });
+        }
+        let token = Uuid::new_v4().to_string();
+        let bytes = self.encode(info, actions, &token)?;
+        let first = self.base.map_or(0, |table| table.version() + 1);
+        let mut version = first;
+        let mut failures = 0;
+        loop {
+            let outcome =
+                self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+            let Err(error) = outcome else { return Ok(Committed { version, already_applied: false }) };
+            // Whatever the error says, the log decides: a put that was sent again can be refused because of itself.
+            match self.log.read_commit_entry(version).await {
+                Ok(Some(entry)) => match self.judge(version, &entry, &token) {
+                    Between::Ours => return Ok(Committed { version, already_applied: false }),
+                    Between::SameTxn => return Ok(Committed { version, already_applied: true }),
+                    Between::Harmless if version - first < HARMLESS_AT_MOST => version += 1,
+                    Between::Harmless | Between::Conflict => return self.conflict(version).await,
+                },
+                read => {
+                    failures += 1;
+                    if failures >= ATTEMPTS {
+                        return Err(self.undecided(version, &error, read.err().map(|error| error.to_string())));
+                    }
+                    tokio::time::sleep(Duration::from_millis(100) * 2u32.pow(failures)).await;
+                }
+            }
+        }
+    }
+
+    fn judge(&self, version: u64, entry: &Bytes, token: &str) -> Between {
+        let Ok(actions) = get_actions(version, entry) else { return Between::Conflict };
+        let info = |action: &Action| match action {
+            Action::CommitInfo(info) => info.info.get("txnId").and_then(Value::as_str) == Some(token),
+            _ => false,
+        };
+        let same = |action: &Action| match (action, &self.label.txn) {
+            (Action::Txn(theirs), Some(ours)) => theirs.app_id == ours.app_id && theirs.version == ours.version,
+            _ => false,
+        };
+        let rival = |action: &Action| match (action, &self.label.txn) {
+            (Action::Txn(theirs), Some(ours)) => theirs.app_id == ours.app_id,
+            (Action::Txn(_) | Action::CommitInfo(_), _) => false,
+            _ => true,
+        };
+        if actions.iter().any(info) {
+            Between::Ours
+        } else if actions.iter().any(same) {
+            Between::SameTxn
+        } else if self.base.is_some() && !actions.iter().any(rival) {
+            Between::Harmless
+        } else {
+            Between::Conflict
+        }
+    }
+
+    /// Somebody changed the table; perhaps a later commit of theirs is the same work as ours.
+    async fn conflict(&self, version: u64) -> Result<Committed> {
+        if let Some(txn) = &self.label.txn
+            && let Some(newest) = Table::open(self.storage, self.name).await?
+            && newest.applied(&txn.app_id).await? == Some(txn.version)
+        {
+            return Ok(Committed { version: newest.version(), already_applied: true });
+        }
+        let name = self.name;
+        let message = format!("another writer changed table {name} (version {version}) while this job ran");
+        Err(Error::new(Code::Conflict, message).hint("run the job again; nothing of it is in the table"))
+    }
+
+    fn undecided(&self, version: u64, error: &TransactionError, read: Option<String>) -> Error {
+        let read = read.map(|error| format!("; reading it back: {error}")).unwrap_or_default();
+        let message = format!("the commit of version {version} to table {} failed: {error}{read}", self.name);
+        Error::new(Code::Storage, message).hint("run the job again; it is applied once whatever became of this attempt")
+    }
+
+    fn encode(&self, info: Info, actions: Vec<Action>, token: &str) -> Result<Bytes> {
+        let execution = u64::try_from(self.label.execution.as_millis()).unwrap_or(u64::MAX);
+        let metrics: HashMap<&str, String> = info
+            .metrics
+            .into_iter()
+            .chain([("executionTimeMs", execution)])
+            .map(|(key, value)| (key, value.to_string()))
+            .collect();
+        let mut more =
+            HashMap::from([("operationMetrics".to_string(), json!(metrics)), ("txnId".to_string(), json!(token))]);
+        if !self.label.job_id.is_empty() {
+            more.insert("jobId".to_string(), json!(self.label.job_id));
+        }
+        let commit_info = CommitInfo {
+            timestamp: Some(Utc::now().timestamp_millis()),
+            operation: Some(info.operation.to_string()),
+            operation_parameters: Some(
+                info.parameters.into_iter().map(|(key, value)| (key.to_string(), Value::String(value))).collect(),
+            ),
+            read_version: self.base.map(Table::version),
+            isolation_level: Some(IsolationLevel::Serializable),
+            is_blind_append: Some(false),
+            engine_info: Some(concat!("trireme/", env!("CARGO_PKG_VERSION")).to_string()),
+            info: more,
+            ..CommitInfo::default()
+        };
+        let txn = self.label.txn.as_ref().map(|txn| {
+            let now = Some(Utc::now().timestamp_millis());
+            Action::Txn(Transaction::new_with_last_update(&txn.app_id, txn.version, now))
+        });
+        let mut lines = Vec::new();
+        for action in [Action::CommitInfo(commit_info)].into_iter().chain(txn).chain(actions) {
+            let line = serde_json::to_string(&action)
+                .map_err(|error| Error::new(Code::Internal, format!("an action has no JSON form: {error}")))?;
+            lines.push(line);
+        }
+        Ok(Bytes::from(lines.join("\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fmt,
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+    };
+
+    use async_trait::async_trait;
+    use deltalake_core::logstore::{StorageConfig, default_logstore};
+    use futures::stream::BoxStream;
+    use object_store::{
+        CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+        PutOptions, PutPayload, PutResult, path::Path, prefix::PrefixStore,
+    };
+
+    use super::*;
+
+    /// A store whose next puts go wrong: they land, or not, and answer with an error.
+    #[derive(Debug)]
+    struct Unsure {
+        inner: Arc<dyn ObjectStore>,
+        lands: bool,
+        failures: AtomicU32,
+    }
+
+    impl fmt::Display for Unsure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Unsure")
+        }
+    }
+
+    #[async_trait]
+    impl ObjectStore for Unsure {
+        async fn put_opts(
+            &self,
+            at: &Path,
+            payload: PutPayload,
+            options: PutOptions,
+        ) -> object_store::Result<PutResult> {
+            let left = self.failures.load(Ordering::SeqCst);
+            if left == 0 {
+                return self.inner.put_opts(at, payload, options).await;
+            }
+            self.failures.store(left - 1, Ordering::SeqCst);
+            if self.lands {
+                self.inner.put_opts(at, payload, options).await?;
+            }
+            Err(object_store::Error::Generic { store: "unsure", source: "503 slow down".into() })
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            at: &Path,
+            options: PutMultipartOptions,
+        ) -> object_store::Result<Box<dyn MultipartUpload>> {
+            self.inner.put_multipart_opts(at, options).await
+        }
+
+        async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+            self.inner.get_opts(at, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            paths: BoxStream<'static, object_store::Result<Path>>,
+        ) -> BoxStream<'static, object_store::Result<Path>> {
+            self.inner.delete_stream(paths)
+        }
+
+        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+            self.inner.list(prefix)
+        }
+
+        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+            self.inner.list_with_delimiter(prefix).await
+        }
+
+        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+            self.inner.copy_opts(from, to, options).await
+        }
+    }
+
+    struct World {
+        _folder: tempfile::TempDir,
+        table: Table,
+        label: CommitLabel,
+    }
+
+    async fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path().to_str().unwrap()).unwrap();
+        let name: TableName = "a.unsure".parse().unwrap();
+        let schema = StructType::try_new([deltalake_core::kernel::StructField::nullable(
+            "k",
+            deltalake_core::kernel::DataType::LONG,
+        )])
+        .unwrap();
+        let label = CommitLabel { txn: Some(Txn { app_id: "s".to_string(), version: 3 }), ..CommitLabel::default() };
+        create(&storage, &name, &schema, Vec::new(), &CommitLabel::default()).await.unwrap();
+        let table = Table::require(&storage, &name).await.unwrap();
+        World { _folder: folder, table, label }
+    }
+
+    impl World {
+        async fn commit(&self, lands: bool, failures: u32) -> Result<Committed> {
+            let storage = self.table.storage();
+            let store = Arc::new(Unsure { inner: storage.store(), lands, failures: AtomicU32::new(failures) });
+            let prefixed = Arc::new(PrefixStore::new(
+                store.clone() as Arc<dyn ObjectStore>,
+                storage.table_path(self.table.name()),
+            ));
+            let url = storage.table_url(self.table.name()).unwrap();
+            let log = default_logstore(prefixed, store, &url, &StorageConfig::default());
+            let attempt = Attempt { log: &log, ..Attempt::on(&self.table, &self.label) };
+            attempt.commit(overwrite_info(&[], 0, 0), Vec::new()).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_landed_in_spite_of_an_error_is_a_commit() {
+        let world = world().await;
+        let committed = world.commit(true, 1).await.unwrap();
+        assert_eq!(committed, Committed { version: 1, already_applied: false });
+        assert_eq!(world.table.reload().await.unwrap().version(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_did_not_land_is_tried_again() {
+        let world = world().await;
+        assert_eq!(world.commit(false, 2).await.unwrap(), Committed { version: 1, already_applied: false });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_that_never_lands_is_an_error_and_running_again_applies_it_once() {
+        let world = world().await;
+        assert_eq!(world.commit(false, 100).await.unwrap_err().code, Code::Storage);
+        assert_eq!(world.commit(true, 1).await.unwrap().version, 1);
+        // The same job once more, planned on the version before: the log has its txn.
+        assert_eq!(world.commit(true, 0).await.unwrap(), Committed { version: 1, already_applied: true });
+    }
+}

@@ -1,0 +1,146 @@
+//! Table features that our scan or our writer can't honour are refused, by name, before anything is read or written.
+//!
+//! Source: the Delta protocol, chapters "Table Features" and "Requirements for Writers".
+
+use deltalake_core::kernel::{DataType, StructField};
+use serde_json::Value;
+
+use super::table::Table;
+use crate::error::{Code, Error, Result};
+
+/// Reader features that need nothing of a reader, or that [`check_readable`] looks at more closely.
+const READABLE: &[&str] = &["columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"];
+
+/// Writer features that need nothing of our commits, or that [`check_writable`] looks at more closely.
+const WRITABLE: &[&str] = &[
+    "appendOnly",
+    "changeDataFeed",
+    "checkConstraints",
+    "columnMapping",
+    "deletionVectors",
+    "domainMetadata",
+    "generatedColumns",
+    "identityColumns",
+    "inCommitTimestamp",
+    "invariants",
+    "timestampNtz",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+];
+
+/// Fails with [`Code::UnsupportedTable`], naming feature and table, when our scan would read the table wrong.
+pub fn check_readable(table: &Table) -> Result<()> {
+    let protocol = Protocol::of(table)?;
+    if protocol.reader > 3 {
+        return Err(refuse(table, "read", &format!("reader version {}", protocol.reader)));
+    }
+    if let Some(feature) = protocol.reader_features.iter().find(|feature| !READABLE.contains(&feature.as_str())) {
+        return Err(refuse(table, "read", &format!("the table feature `{feature}`")));
+    }
+    if table.property("delta.columnMapping.mode").is_some_and(|mode| mode != "none") {
+        return Err(refuse(table, "read", "column mapping (delta.columnMapping.mode)"));
+    }
+    let with_vectors = live_deletion_vectors(table)?;
+    if with_vectors > 0 {
+        let hint = "rewrite them, for example with Spark's `REORG TABLE … APPLY (PURGE)`";
+        return Err(refuse(table, "read", &format!("deletion vectors on {with_vectors} of its files")).hint(hint));
+    }
+    Ok(())
+}
+
+/// Fails with [`Code::UnsupportedTable`], naming feature and table, when files of ours would break a promise the table makes.
+///
+/// `removes` tells whether the job replaces rows (overwrite and merge do), which an append-only table forbids.
+pub fn check_writable(table: &Table, removes: bool) -> Result<()> {
+    check_readable(table)?;
+    let protocol = Protocol::of(table)?;
+    if protocol.writer > 7 {
+        return Err(refuse(table, "written", &format!("writer version {}", protocol.writer)));
+    }
+    if let Some(feature) = protocol.writer_features.iter().find(|feature| !WRITABLE.contains(&feature.as_str())) {
+        return Err(refuse(table, "written", &format!("the table feature `{feature}`")));
+    }
+    let is_on = |key: &str| table.property(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let switches = [
+        ("delta.appendOnly", "append-only (delta.appendOnly)", removes),
+        ("delta.enableChangeDataFeed", "the change data feed (delta.enableChangeDataFeed)", true),
+        ("delta.enableInCommitTimestamps", "in-commit timestamps (delta.enableInCommitTimestamps)", true),
+        ("delta.enableRowTracking", "row tracking (delta.enableRowTracking)", true),
+    ];
+    if let Some((_, what, _)) = switches.iter().find(|(key, _, matters)| *matters && is_on(key)) {
+        return Err(refuse(table, "written", what));
+    }
+    if let Some(key) =
+        table.snapshot().metadata().configuration().keys().find(|key| key.starts_with("delta.constraints."))
+    {
+        return Err(refuse(table, "written", &format!("the CHECK constraint `{key}`")));
+    }
+    let schema = table.schema();
+    let promises = [
+        ("delta.invariants", "an invariant"),
+        ("delta.generationExpression", "a generated column"),
+        ("delta.identity.", "an identity column"),
+        ("CURRENT_DEFAULT", "a column default"),
+    ];
+    for (key, what) in promises {
+        if let Some(column) = schema.fields().find_map(|field| column_with(field, key)) {
+            return Err(refuse(table, "written", &format!("{what} (`{column}`)")));
+        }
+    }
+    if !table.partition_columns().is_empty() {
+        return Err(refuse(table, "written", &format!("partitions ({})", table.partition_columns().join(", "))));
+    }
+    Ok(())
+}
+
+/// The first column, nested ones included, that carries a metadata key.
+fn column_with(field: &StructField, key: &str) -> Option<String> {
+    if field.metadata.keys().any(|name| name.starts_with(key)) {
+        return Some(field.name.clone());
+    }
+    fn inner(data_type: &DataType, key: &str) -> Option<String> {
+        match data_type {
+            DataType::Struct(fields) => fields.fields().find_map(|field| column_with(field, key)),
+            DataType::Array(array) => inner(&array.element_type, key),
+            DataType::Map(map) => inner(&map.key_type, key).or_else(|| inner(&map.value_type, key)),
+            DataType::Primitive(_) | DataType::Variant(_) => None,
+        }
+    }
+    inner(&field.data_type, key).map(|name| format!("{}.{name}", field.name))
+}
+
+fn live_deletion_vectors(table: &Table) -> Result<usize> {
+    Ok(table.snapshot().try_log_data()?.iter().filter(|file| file.deletion_vector_descriptor().is_some()).count())
+}
+
+fn refuse(table: &Table, verb: &str, what: &str) -> Error {
+    Error::new(Code::UnsupportedTable, format!("table {} can't be {verb}: it uses {what}", table.name()))
+        .hint("drop the feature from the table, or let the engine that made the table do this")
+}
+
+/// Versions and features by their names in the log, unknown ones included.
+pub(crate) struct Protocol {
+    pub(crate) reader: i32,
+    pub(crate) writer: i32,
+    pub(crate) reader_features: Vec<String>,
+    pub(crate) writer_features: Vec<String>,
+}
+
+impl Protocol {
+    pub(crate) fn of(table: &Table) -> Result<Self> {
+        let protocol = table.snapshot().protocol();
+        let json = serde_json::to_value(protocol).map_err(|error| {
+            Error::new(Code::Internal, format!("the protocol of table {} has no JSON form: {error}", table.name()))
+        })?;
+        let names = |key: &str| {
+            let list = json.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            list.iter().filter_map(Value::as_str).map(str::to_string).collect()
+        };
+        Ok(Self {
+            reader: protocol.min_reader_version(),
+            writer: protocol.min_writer_version(),
+            reader_features: names("readerFeatures"),
+            writer_features: names("writerFeatures"),
+        })
+    }
+}

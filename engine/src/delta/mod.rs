@@ -1,0 +1,27 @@
+//! Delta Lake tables as Trireme uses them: distributed scan and write, copy-on-write merge, exactly-once commits, catalog.
+//!
+//! Executors write files that nobody refers to ([`write`]); only the driver commits ([`commit`]). `engine-facts.md`, chapter "deltalake",
+//! tells why the library's own scan, write and merge are not used for data.
+
+pub mod catalog;
+pub mod codec;
+pub mod commit;
+pub mod feature;
+pub mod files;
+pub mod merge;
+pub mod scan;
+pub mod schema;
+pub mod stats;
+pub mod table;
+pub mod write;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use commit::{CommitLabel, Committed, Txn};
+pub use files::DataFiles;
+pub use scan::DeltaTableScan;
+pub use schema::SchemaPolicy;
+pub use table::Table;
+pub use write::{DeltaWriteExec, WriteOutcome, WriteSettings, WriteSpec};

@@ -1,0 +1,282 @@
+//! A table (or a list of its files) as a scan that distributes: stock Parquet over a fixed list of files.
+//!
+//! The plan carries the files, so executors never read the log, and Ballista's codec and slicing by file group work on it unchanged.
+
+use std::{fmt, sync::Arc};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{DFSchema, ScalarValue, Statistics, stats::Precision},
+    config::TableParquetOptions,
+    datasource::{
+        TableType,
+        listing::PartitionedFile,
+        object_store::ObjectStoreUrl,
+        physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource},
+        source::DataSourceExec,
+        table_schema::TableSchema,
+    },
+    error::Result as DataFusionResult,
+    logical_expr::{Expr, TableProviderFilterPushDown, utils::conjunction},
+    physical_optimizer::pruning::PruningPredicateBuilder,
+    physical_plan::{ExecutionPlan, empty::EmptyExec},
+};
+use object_store::{ObjectMeta, path::Path};
+use url::Url;
+
+use super::{
+    files::{DataFiles, size},
+    table::Table,
+};
+use crate::{
+    Storage, TableName,
+    error::{Code, Error, Result},
+};
+
+/// The column that [`DeltaTableScan::with_file_column`] adds: position of the row's file in the scan's list, never null.
+pub const FILE_COLUMN: &str = "__file";
+
+/// A table provider over data files of one table. Columns are the table's, in its order; one that a file lacks reads as NULL.
+#[derive(Clone)]
+pub struct DeltaTableScan {
+    table: TableName,
+    files: DataFiles,
+    paths: Arc<Vec<Path>>,
+    store: ObjectStoreUrl,
+    file_column: bool,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for DeltaTableScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeltaTableScan({}, {} files)", self.table, self.files.len())
+    }
+}
+
+impl DeltaTableScan {
+    /// Scans a table's version. Fails with [`Code::UnsupportedTable`] when we would read it wrong.
+    pub fn of_table(table: &Table) -> Result<Self> {
+        Self::from_files(table.storage(), table.name(), table.files()?)
+    }
+
+    /// Scans files of a table, whether they are committed or not.
+    pub fn from_files(storage: &Storage, table: &TableName, files: DataFiles) -> Result<Self> {
+        let folder = storage.table_path(table);
+        let paths = files
+            .adds()
+            .iter()
+            .map(|add| data_path(storage.root(), &folder, table, &add.path))
+            .collect::<Result<Vec<_>>>()?;
+        let schema = files.schema().clone();
+        Ok(Self {
+            table: table.clone(),
+            files,
+            paths: Arc::new(paths),
+            store: storage.object_store_url()?,
+            file_column: false,
+            schema,
+        })
+    }
+
+    /// The same scan with [`FILE_COLUMN`] as its last column.
+    pub fn with_file_column(mut self) -> Self {
+        let mut fields = self.files.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new(FILE_COLUMN, DataType::Int32, false)));
+        self.schema = Arc::new(Schema::new(fields));
+        self.file_column = true;
+        self
+    }
+
+    /// The files it scans, before any filter.
+    pub fn files(&self) -> &DataFiles {
+        &self.files
+    }
+
+    /// Columns in the order in which the file source gives them: those in files, then those from the log.
+    fn source_schema(&self) -> TableSchema {
+        let constant = |name: &str| self.files.partition_columns().iter().any(|column| column == name);
+        let (mut constants, stored): (Vec<_>, Vec<_>) = self
+            .schema
+            .fields()
+            .iter()
+            .cloned()
+            .partition(|field| constant(field.name()) || self.is_file_column(field));
+        // `__file` is last in both.
+        constants.sort_by_key(|field| self.is_file_column(field));
+        TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(constants).build()
+    }
+
+    fn is_file_column(&self, field: &Field) -> bool {
+        self.file_column && field.name() == FILE_COLUMN
+    }
+
+    /// Positions of the files that may hold rows for which the filters hold.
+    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> DataFusionResult<Vec<usize>> {
+        let all = || (0..self.files.len()).collect::<Vec<_>>();
+        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(all()) };
+        if self.files.is_empty() {
+            return Ok(all());
+        }
+        let schema = DFSchema::try_from(self.schema.clone())?;
+        let filter = state.create_physical_expr(filter, &schema)?;
+        // What can't be turned into a statement about bounds prunes nothing.
+        let predicate = PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(filter);
+        let Ok(predicate) = predicate else { return Ok(all()) };
+        let keep = predicate.prune(&self.files)?;
+        Ok(keep.into_iter().enumerate().filter_map(|(file, keep)| keep.then_some(file)).collect())
+    }
+
+    fn partitioned_file(&self, index: usize, constants: &[Arc<Field>]) -> Option<PartitionedFile> {
+        let add = self.files.adds().get(index)?;
+        let values = constants
+            .iter()
+            .map(|field| {
+                if self.is_file_column(field) {
+                    return Some(ScalarValue::Int32(i32::try_from(index).ok()));
+                }
+                self.files.partition_value(field.name(), index).cloned()
+            })
+            .collect::<Option<Vec<_>>>()?;
+        let modified = chrono::DateTime::from_timestamp_millis(add.modification_time).unwrap_or_default();
+        let meta = ObjectMeta {
+            location: self.paths.get(index)?.clone(),
+            last_modified: modified,
+            size: size(add),
+            e_tag: None,
+            version: None,
+        };
+        Some(PartitionedFile::new_from_meta(meta).with_partition_values(values))
+    }
+}
+
+#[async_trait]
+impl TableProvider for DeltaTableScan {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(scan_statistics(&self.files, &self.schema, self.schema.fields()))
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let source_schema = self.source_schema();
+        let columns: Vec<usize> = match projection {
+            Some(columns) => columns.clone(),
+            None => (0..self.schema.fields().len()).collect(),
+        };
+        let kept = self.prune(state, filters)?;
+        if kept.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?))));
+        }
+        let constants = source_schema.table_partition_cols().to_vec();
+        let files =
+            kept.iter().map(|&file| self.partitioned_file(file, &constants)).collect::<Option<Vec<_>>>().ok_or_else(
+                || Error::new(Code::Internal, format!("files of {} and their values differ in number", self.table)),
+            )?;
+        let options = state.config_options();
+        let groups = FileGroupPartitioner::new()
+            .with_target_partitions(state.config().target_partitions())
+            .with_repartition_file_min_size(options.optimizer.repartition_file_min_size)
+            .repartition_file_groups(&[FileGroup::new(files.clone())])
+            .unwrap_or_else(|| vec![FileGroup::new(files)]);
+        let mut parquet = TableParquetOptions::default();
+        parquet.global = options.execution.parquet.clone();
+        // Spark's older timestamps, which count in UTC.
+        parquet.global.coerce_int96 = Some("us".to_string());
+        parquet.global.coerce_int96_tz = Some("UTC".to_string());
+        let order = source_schema.table_schema().clone();
+        let positions = columns
+            .iter()
+            .map(|&column| Ok(order.index_of(self.schema.field(column).name())?))
+            .collect::<DataFusionResult<Vec<_>>>()?;
+        let files = if kept.len() == self.files.len() { self.files.clone() } else { self.files.subset(&kept) };
+        let statistics = scan_statistics(&files, &self.schema, order.fields());
+        let source = ParquetSource::new(source_schema).with_table_parquet_options(parquet);
+        let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_limit(limit)
+            .with_projection_indices(Some(positions))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// Statistics of the files with columns in `order`; the file column's are its range.
+fn scan_statistics(files: &DataFiles, schema: &Schema, order: &arrow::datatypes::Fields) -> Statistics {
+    let all = files.statistics();
+    let columns = order
+        .iter()
+        .map(|field| {
+            let known = schema.index_of(field.name()).ok().and_then(|index| all.column_statistics.get(index).cloned());
+            known.unwrap_or_else(|| {
+                let mut statistics = datafusion::common::ColumnStatistics::new_unknown();
+                statistics.distinct_count = Precision::Inexact(files.len());
+                statistics.null_count = Precision::Inexact(0);
+                statistics
+            })
+        })
+        .collect();
+    Statistics { column_statistics: columns, ..all }
+}
+
+/// Where a data file lies in the store. `path` is as in an `Add`, decoded: relative to the table's folder, or a URL within the root's store.
+fn data_path(root: &Url, folder: &Path, table: &TableName, path: &str) -> Result<Path> {
+    let refuse = |why: &str| {
+        Error::new(Code::UnsupportedTable, format!("table {table} refers to the file {path}, {why}"))
+            .hint("tables with files elsewhere (shallow clones) can't be read; copy the table")
+    };
+    let store = &root[..url::Position::BeforePath];
+    let whole = match path.strip_prefix(store) {
+        Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/').to_string(),
+        _ if path.contains("://") || path.starts_with("file:") => {
+            return Err(refuse(&format!("which is outside {store}")));
+        }
+        _ if path.starts_with('/') => return Err(refuse("which is an absolute path")),
+        _ if folder.as_ref().is_empty() => path.to_string(),
+        _ => format!("{folder}/{path}"),
+    };
+    Path::parse(&whole).map_err(|error| refuse(&format!("which is no path: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_files_are_found_where_the_log_says() {
+        let table: TableName = "a.b".parse().unwrap();
+        let find = |root: &str, path: &str| {
+            data_path(&Url::parse(root).unwrap(), &Path::from("lake/tables/a/b"), &table, path)
+                .map(|path| path.to_string())
+        };
+        let s3 = "s3://bucket/lake";
+        assert_eq!(
+            find(s3, "day=2024-01-01 00%3A00/p.parquet").unwrap(),
+            "lake/tables/a/b/day=2024-01-01 00%3A00/p.parquet"
+        );
+        assert_eq!(find(s3, "s3://bucket/old/p q.parquet").unwrap(), "old/p q.parquet");
+        assert_eq!(find("file:///lake", "file:///old/p.parquet").unwrap(), "old/p.parquet");
+        for foreign in ["s3://bucket2/p.parquet", "s3a://bucket/p.parquet", "/old/p.parquet", "file:/x", "../x.parquet"]
+        {
+            assert_eq!(find(s3, foreign).unwrap_err().code, Code::UnsupportedTable, "{foreign}");
+        }
+    }
+}

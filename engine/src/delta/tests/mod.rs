@@ -1,0 +1,228 @@
+//! Tables on disk, driven as the scheduler drives them, with every plan sent over the wire before it runs.
+
+mod commits;
+mod features;
+mod histories;
+mod round_trips;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use arrow::{
+    array::RecordBatch,
+    util::display::{ArrayFormatter, FormatOptions},
+};
+use datafusion::{
+    catalog::TableProvider,
+    datasource::MemTable,
+    error::Result as DataFusionResult,
+    execution::TaskContext,
+    logical_expr::LogicalPlan,
+    physical_plan::{ExecutionPlan, collect},
+    prelude::{SessionConfig, SessionContext},
+};
+use datafusion_proto::{
+    bytes::{physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec},
+    physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension},
+};
+use tempfile::TempDir;
+
+use super::{
+    CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog, codec,
+    commit::{self, MergeCommit, MergeCounts},
+    merge, schema, write,
+};
+use crate::{
+    Storage, TableName,
+    error::{Error, Result},
+};
+
+#[derive(Debug)]
+struct Codec;
+
+impl PhysicalExtensionCodec for Codec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _: &TaskContext,
+        _: &dyn PhysicalProtoConverterExtension,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        codec::try_decode(buf, inputs)
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        _: &dyn PhysicalProtoConverterExtension,
+    ) -> DataFusionResult<()> {
+        assert!(codec::try_encode(&node, buf)?, "{} is not ours", node.name());
+        Ok(())
+    }
+}
+
+/// A storage root of its own, and a session that plans over it.
+pub(crate) struct Lake {
+    _folder: TempDir,
+    pub(crate) storage: Storage,
+    pub(crate) session: SessionContext,
+    pub(crate) settings: WriteSettings,
+}
+
+impl fmt::Debug for Lake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.storage)
+    }
+}
+
+impl Lake {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::open(folder.path().to_str().unwrap()).unwrap();
+        let config = SessionConfig::new()
+            .with_target_partitions(3)
+            .with_repartition_file_min_size(1)
+            .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+        Self {
+            _folder: folder,
+            storage,
+            session: SessionContext::new_with_config(config),
+            settings: WriteSettings::default(),
+        }
+    }
+
+    /// Runs a plan after a trip through its protobuf form.
+    pub(crate) async fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
+        let bytes = physical_plan_to_bytes_with_extension_codec(plan, &Codec)?;
+        let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &self.session.task_ctx(), &Codec)?;
+        Ok(collect(plan, self.session.task_ctx()).await?)
+    }
+
+    pub(crate) async fn query(&self, plan: &LogicalPlan) -> Result<Vec<RecordBatch>> {
+        self.run(self.session.state().create_physical_plan(plan).await?).await
+    }
+
+    pub(crate) async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let plan = self.session.sql(sql).await?.into_unoptimized_plan();
+        self.query(&self.session.state().optimize(&plan)?).await
+    }
+
+    /// Writes each batch as an input partition of its own.
+    pub(crate) async fn write(&self, spec: WriteSpec, batches: Vec<RecordBatch>) -> Result<WriteOutcome> {
+        let schema = batches.first().unwrap().schema();
+        let partitions = batches.into_iter().map(|batch| vec![batch]).collect();
+        let rows = MemTable::try_new(schema, partitions)?.scan(&self.session.state(), None, &[], None).await?;
+        let write = write::DeltaWriteExec::try_new(rows, Arc::new(spec))?;
+        let rows = collect(
+            Arc::new(datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec::new(Arc::new(write))),
+            self.session.task_ctx(),
+        )
+        .await?;
+        WriteOutcome::collect(&rows)
+    }
+
+    fn spec(&self, table: &TableName, schema: &deltalake_core::kernel::StructType, keys: &[String]) -> WriteSpec {
+        WriteSpec { settings: self.settings.clone(), ..WriteSpec::new(&self.storage, table, schema, keys) }
+    }
+
+    pub(crate) async fn overwrite(
+        &self,
+        table: &TableName,
+        batches: Vec<RecordBatch>,
+        policy: SchemaPolicy,
+        label: &CommitLabel,
+    ) -> Result<Committed> {
+        let incoming = schema::to_delta(&batches.first().unwrap().schema())?;
+        match Table::open(&self.storage, table).await? {
+            Some(base) => {
+                let target = schema::reconcile(table, &base.schema(), &incoming, policy)?;
+                let written = self.write(self.spec(table, &target, &[]), batches).await?;
+                commit::overwrite(&base, &target, written.files, label).await
+            }
+            None => {
+                let written = self.write(self.spec(table, &incoming, &[]), batches).await?;
+                commit::create(&self.storage, table, &incoming, written.files, label).await
+            }
+        }
+    }
+
+    /// The whole merge as the scheduler will drive it; gives the counts as well.
+    pub(crate) async fn merge(
+        &self,
+        table: &TableName,
+        batches: Vec<RecordBatch>,
+        keys: &[&str],
+        policy: SchemaPolicy,
+        label: &CommitLabel,
+    ) -> Result<(Committed, MergeCounts)> {
+        let keys: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
+        let base = catalog::open(&self.storage, table).await?;
+        let incoming = schema::to_delta(&batches.first().unwrap().schema())?;
+        let target = schema::reconcile(table, &base.schema(), &incoming, policy)?;
+        let arrow = schema::to_arrow(&target)?;
+        merge::check_keys(table, &arrow, &keys)?;
+        let written = self.write(self.spec(table, &target, &keys), batches).await?;
+        written.check_keys(table)?;
+        let source = DataFiles::try_new(table, arrow.clone(), Vec::new(), written.files.clone())?;
+        let count = self.query(&merge::duplicate_count_plan(&self.storage, table, &source, &keys)?).await?;
+        let duplicates = merge::duplicate_count(&count)?;
+        if duplicates > 0 {
+            let plan = merge::duplicate_examples_plan(&self.storage, table, &source, &keys)?;
+            return Err(merge::duplicate_error(table, &keys, duplicates, &self.query(&plan).await?)?);
+        }
+        let matches = merge::matches_plan(&self.storage, table, &base.files()?, &source, &keys)?;
+        let found = match &matches.plan {
+            Some(plan) => self.query(plan).await?,
+            None => Vec::new(),
+        };
+        let touched = merge::touched_files(&matches, &found)?;
+        let rewritten = if touched.is_empty() {
+            None
+        } else {
+            let plan = merge::rewrite_plan(&self.storage, table, &arrow, &touched, &source, &keys)?;
+            let spec = self.spec(table, &target, &[]);
+            let plan = write::plan_write(&self.session.state(), &plan, spec).await?;
+            Some(WriteOutcome::collect(&self.run(plan).await?)?)
+        };
+        let counts = merge::check(&written.summary, &touched, rewritten.as_ref().map(|outcome| &outcome.summary))?;
+        let merge = MergeCommit {
+            schema: &target,
+            keys: &keys,
+            new: written.files,
+            rewritten: rewritten.map(|outcome| outcome.files).unwrap_or_default(),
+            touched: touched.into_iter().map(|file| file.add).collect(),
+            counts,
+        };
+        Ok((commit::merge(&base, merge, label).await?, counts))
+    }
+
+    /// All rows of the newest version as text, sorted.
+    pub(crate) async fn rows(&self, table: &TableName) -> Vec<String> {
+        catalog::register(&self.session, &self.storage, &BTreeSet::from([table.clone()])).await.unwrap();
+        render(&self.sql(&format!("SELECT * FROM {table}")).await.unwrap())
+    }
+}
+
+/// Rows as text, sorted.
+pub(crate) fn render(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        for row in 0..batch.num_rows() {
+            rows.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+pub(crate) fn name(text: &str) -> TableName {
+    text.parse().unwrap()
+}
+
+/// Message and hint of a failure.
+pub(crate) fn text(error: &Error) -> String {
+    format!("{} {}", error.message, error.hint)
+}

@@ -1,0 +1,301 @@
+//! Writes one partition's rows as Parquet files of a bounded size, with bounded memory, and leaves nothing behind when it is stopped.
+
+use std::{io, sync::Arc, time::SystemTime};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use bytes::Bytes;
+use datafusion::{
+    error::{DataFusionError, Result},
+    execution::memory_pool::MemoryReservation,
+};
+use deltalake_core::kernel::Add;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use object_store::{ObjectStore, buffered::BufWriter, path::Path};
+use parquet::{
+    arrow::{AsyncArrowWriter, async_writer::AsyncFileWriter},
+    basic::{Compression, ZstdLevel},
+    errors::ParquetError,
+    file::properties::WriterProperties,
+};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
+
+use super::stats;
+
+/// Bytes of one part of a multipart upload; S3 allows 10,000 parts of at least 5 MiB.
+const UPLOAD_PART: usize = 8 * 1024 * 1024;
+/// Parts in flight per file.
+const UPLOAD_PARALLEL: usize = 4;
+
+/// How data files are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteSettings {
+    /// A file is closed once it has this many bytes.
+    pub target_file_bytes: u64,
+    /// Rows of a row group at most.
+    pub row_group_rows: usize,
+    /// Encoded bytes of a row group at most; about this much memory a writer holds.
+    pub row_group_bytes: usize,
+    /// ZSTD level, 1 to 22.
+    pub zstd_level: i32,
+    /// Columns with statistics, from the first; key columns always have them.
+    pub statistics_columns: usize,
+}
+
+impl Default for WriteSettings {
+    fn default() -> Self {
+        Self {
+            target_file_bytes: 128 * 1024 * 1024,
+            row_group_rows: 1024 * 1024,
+            row_group_bytes: 64 * 1024 * 1024,
+            zstd_level: 1,
+            statistics_columns: 32,
+        }
+    }
+}
+
+/// A file that is complete, yet uncommitted.
+#[derive(Debug, Clone)]
+pub struct FileWritten {
+    /// As it will stand in the log.
+    pub add: Add,
+    /// Rows in it.
+    pub rows: u64,
+}
+
+/// The files of one partition. Dropped before [`FileWriter::finish`], it deletes what it wrote.
+pub struct FileWriter {
+    store: Arc<dyn ObjectStore>,
+    folder: Path,
+    schema: SchemaRef,
+    keys: Vec<String>,
+    settings: WriteSettings,
+    properties: WriterProperties,
+    partition: usize,
+    id: Uuid,
+    memory: MemoryReservation,
+    open: Option<OpenFile>,
+    done: Vec<FileWritten>,
+}
+
+struct OpenFile {
+    name: String,
+    writer: AsyncArrowWriter<Upload>,
+}
+
+impl FileWriter {
+    /// A writer of files `part-<partition>-<uuid>-c<n>.zstd.parquet` in a table's folder; `memory` accounts for what it buffers.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        folder: Path,
+        schema: SchemaRef,
+        keys: Vec<String>,
+        settings: WriteSettings,
+        partition: usize,
+        memory: MemoryReservation,
+    ) -> Result<Self> {
+        let level = ZstdLevel::try_new(settings.zstd_level).map_err(parquet_error)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_row_count(Some(settings.row_group_rows.max(1)))
+            .set_max_row_group_bytes(Some(settings.row_group_bytes.max(1)))
+            .set_created_by(concat!("trireme ", env!("CARGO_PKG_VERSION")).to_string())
+            .build();
+        let id = Uuid::new_v4();
+        Ok(Self {
+            store,
+            folder,
+            schema,
+            keys,
+            settings,
+            properties,
+            partition,
+            id,
+            memory,
+            open: None,
+            done: Vec::new(),
+        })
+    }
+
+    /// Appends rows. The batch has the writer's schema.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let file = match &mut self.open {
+            Some(file) => file,
+            None => {
+                let name = format!("part-{:05}-{}-c{:03}.zstd.parquet", self.partition, self.id, self.done.len());
+                let path = self.folder.clone().join(name.as_str());
+                let upload = BufWriter::with_capacity(self.store.clone(), path, UPLOAD_PART)
+                    .with_max_concurrency(UPLOAD_PARALLEL);
+                let writer =
+                    AsyncArrowWriter::try_new(Upload(upload), self.schema.clone(), Some(self.properties.clone()))
+                        .map_err(parquet_error)?;
+                self.open.insert(OpenFile { name, writer })
+            }
+        };
+        file.writer.write(batch).await.map_err(parquet_error)?;
+        if self.memory.try_resize(file.writer.memory_size()).is_err() {
+            // Less memory than wished for: a smaller row group.
+            file.writer.flush().await.map_err(parquet_error)?;
+            self.memory.try_resize(file.writer.memory_size())?;
+        }
+        let bytes = file.writer.bytes_written() + file.writer.in_progress_size();
+        if u64::try_from(bytes).unwrap_or(u64::MAX) >= self.settings.target_file_bytes {
+            self.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Completes the last file and gives all of them.
+    pub async fn finish(mut self) -> Result<Vec<FileWritten>> {
+        self.close().await?;
+        Ok(std::mem::take(&mut self.done))
+    }
+
+    /// Deletes what was written so far; nothing is left that anybody could take for data.
+    pub async fn abort(mut self) {
+        if let Some(cleaning) = self.clean() {
+            cleaning.await;
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        let Some(file) = &mut self.open else { return Ok(()) };
+        let metadata = file.writer.finish().await.map_err(parquet_error)?;
+        let size = file.writer.bytes_written();
+        let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+        let stats = stats::to_json(&metadata, &self.schema, self.settings.statistics_columns, &self.keys);
+        let modified = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let add = Add {
+            path: file.name.clone(),
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            modification_time: i64::try_from(modified.as_millis()).unwrap_or(i64::MAX),
+            data_change: true,
+            stats: Some(stats),
+            ..Add::default()
+        };
+        self.done.push(FileWritten { add, rows });
+        self.open = None;
+        self.memory.free();
+        Ok(())
+    }
+
+    /// What remains to be done so that nothing remains.
+    fn clean(&mut self) -> Option<BoxFuture<'static, ()>> {
+        let open = self.open.take();
+        let done = std::mem::take(&mut self.done);
+        if open.is_none() && done.is_empty() {
+            return None;
+        }
+        let (store, folder) = (self.store.clone(), self.folder.clone());
+        Some(Box::pin(async move {
+            let mut names: Vec<String> = done.into_iter().map(|file| file.add.path).collect();
+            if let Some(OpenFile { name, writer }) = open {
+                let mut upload = writer.into_inner();
+                // `BufWriter::abort` panics once a shutdown has begun; then there is nothing left to abort.
+                let aborted = std::panic::AssertUnwindSafe(upload.0.abort()).catch_unwind().await;
+                if !matches!(aborted, Ok(Ok(()))) {
+                    tracing::debug!(file = name, "upload could not be aborted");
+                }
+                names.push(name);
+            }
+            let paths = stream::iter(names).map(move |name| Ok(folder.clone().join(name.as_str()))).boxed();
+            let mut deleted = store.delete_stream(paths);
+            while let Some(outcome) = deleted.next().await {
+                match outcome {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => tracing::warn!(%error, "an abandoned data file could not be deleted"),
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if let Some(cleaning) = self.clean()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(cleaning);
+        }
+    }
+}
+
+/// [`BufWriter`] takes whole buffers without copying them, which its `AsyncWrite` side can't.
+struct Upload(BufWriter);
+
+impl AsyncFileWriter for Upload {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        Box::pin(async move { self.0.put(bytes).await.map_err(|error| ParquetError::External(Box::new(error))) })
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        Box::pin(async move { self.0.shutdown().await.map_err(|error| ParquetError::External(Box::new(error))) })
+    }
+}
+
+/// Ballista runs a task again only when its error is rooted in [`DataFusionError::IoError`]: what storage may do better next time is one.
+fn parquet_error(error: ParquetError) -> DataFusionError {
+    match error {
+        ParquetError::External(source) => match source.downcast::<object_store::Error>() {
+            Ok(error) => match *error {
+                object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+                | object_store::Error::NotImplemented { .. }
+                | object_store::Error::NotSupported { .. } => DataFusionError::ObjectStore(error),
+                error => DataFusionError::IoError(io::Error::other(error)),
+            },
+            Err(source) => match source.downcast::<io::Error>() {
+                Ok(error) => DataFusionError::IoError(*error),
+                Err(source) => DataFusionError::External(source),
+            },
+        },
+        error => DataFusionError::ParquetError(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{ArrayRef, Int64Array},
+        datatypes::{DataType, Field, Schema},
+    };
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, UnboundedMemoryPool};
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_writer_that_is_dropped_deletes_its_files() {
+        let store = Arc::new(InMemory::new());
+        let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Int64, true)]));
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        let settings = WriteSettings { target_file_bytes: 1, ..WriteSettings::default() };
+        let memory = MemoryConsumer::new("test").register(&pool);
+        let mut writer =
+            FileWriter::new(store.clone(), Path::from("t"), schema.clone(), Vec::new(), settings, 0, memory).unwrap();
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1])) as ArrayRef]).unwrap();
+        writer.write(&batch).await.unwrap();
+        let files = || async { store.list(None).try_collect::<Vec<_>>().await.unwrap().len() };
+        assert_eq!(files().await, 1);
+        drop(writer);
+        while files().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn only_what_storage_may_do_better_next_time_is_retried() {
+        let of = |error: object_store::Error| parquet_error(ParquetError::External(Box::new(error)));
+        let slow = object_store::Error::Generic { store: "s3", source: "503".into() };
+        let denied = object_store::Error::PermissionDenied { path: "x".to_string(), source: "403".into() };
+        assert!(matches!(of(slow), DataFusionError::IoError(_)));
+        assert!(matches!(of(denied), DataFusionError::ObjectStore(_)));
+        let io = ParquetError::External(Box::new(io::Error::other("reset")));
+        assert!(matches!(parquet_error(io), DataFusionError::IoError(_)));
+    }
+}

@@ -1,0 +1,320 @@
+//! Processes are killed in the middle of jobs: the jobs end by themselves, and the tables are right.
+//!
+//! `TRIREME_TEST_SEEDS` says how often each fault is injected; a seed decides which process is killed and how far into a phase.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use trireme_tests::cli::{Client, wait_for_end_of};
+use trireme_tests::cluster::{Cluster, Options, embedded, example, has_ended, text};
+use trireme_tests::data;
+use trireme_tests::process::descendants;
+use trireme_tests::python::Python;
+use trireme_tests::{setting, wait_for};
+
+const STREAMS: [&str; 10] = [
+    "-t", "to_timestamp(start_at) AS start_at", "-t", "to_timestamp(end_at) AS end_at", "-t", "lower(movie_title) AS movie_title",
+    "-t", "user_email", "-t", "CAST(size_mb AS double) AS size_mb",
+];
+const MOVIES: [&str; 8] = [
+    "-t", "lower(title) AS title", "-t", "CAST(duration_mins AS int) AS duration_mins", "-t",
+    "lower(original_language) AS original_language", "-t", "CAST(size_mb AS double) AS size_mb",
+];
+const USERS: [&str; 6] = ["-t", "lower(first_name) AS first_name", "-t", "lower(last_name) AS last_name", "-t", "email"];
+
+/// Joins, a grouping with many groups, and a window; every value is exact whatever the order of rows.
+const QUESTION: &str = "\
+SELECT g.*, ROW_NUMBER() OVER (PARTITION BY g.user_email ORDER BY g.first_at, g.movie_title) AS place
+FROM (
+  SELECT s.user_email, s.movie_title, m.original_language, MAX(u.last_name) AS last_name,
+    COUNT(*) AS sessions, MIN(s.start_at) AS first_at, MAX(s.size_mb) AS largest
+  FROM s.streams s
+  JOIN s.movies m ON m.title = s.movie_title
+  JOIN s.users u ON u.email = s.user_email
+  GROUP BY s.user_email, s.movie_title, m.original_language
+) g";
+
+/// A cluster with a table of streams that grows by a day at every merge.
+struct World {
+    cluster: Cluster,
+    python: Python,
+    days: Vec<PathBuf>,
+}
+
+/// A phase of an undisturbed job, and how long it took.
+type Phase = (String, Duration);
+
+impl World {
+    /// A cluster with the first day loaded; none where the oracle can't run.
+    fn new() -> Option<Self> {
+        let python = Python::find()?;
+        let mut world = Self { cluster: Cluster::start(Options::default()), python, days: Vec::new() };
+        world.deliver();
+        let load = ["load", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
+        world.cluster.json(&[&load[..], &STREAMS].concat()).done();
+        Some(world)
+    }
+
+    /// Downloads the next day.
+    fn deliver(&mut self) {
+        let day = self.days.len() as u64 + 1;
+        let folder = data::generate_streams(self.cluster.folder(), data::size(40_000_000), day);
+        let file = text(&folder.join("streams.csv"));
+        self.cluster.json(&["download", "--from", &file, "--to", "raw.streams"]).done();
+        self.days.push(folder);
+    }
+
+    fn merge(&self) -> Client {
+        let merge = ["merge", "--output", "json", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
+        self.cluster.begin(&[&merge[..], &STREAMS].concat())
+    }
+
+    /// Checks that the table holds all days, and that it has had one commit for each.
+    #[track_caller]
+    fn check(&self) {
+        self.python.check_tables(&self.cluster.lake(), &self.days, &[("s.streams", "streams/merge")]);
+        let history = self.cluster.json(&["tables", "history", "s.streams"]).done().json_lines();
+        assert_eq!(history.len(), self.days.len(), "one commit a delivery: {history:?}");
+    }
+
+    /// The job that a client has submitted after those that are known.
+    fn submitted(&self, kind: &str, name: &str, known: usize) -> String {
+        wait_for("the job", || {
+            let jobs = self.cluster.jobs(kind, name);
+            (jobs.len() > known).then(|| jobs[0]["id"].as_str().unwrap().to_string())
+        })
+    }
+
+    /// Follows a job to its end and returns its phases.
+    fn phases(&self, id: &str) -> Vec<Phase> {
+        let mut phases: Vec<(String, Instant)> = Vec::new();
+        let mut watch = self.cluster.begin(&["jobs", "watch", id, "--output", "json"]);
+        for line in watch.lines() {
+            let job: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let phase = job["phase"].as_str().unwrap_or_default().to_string();
+            if phases.last().is_none_or(|(last, _)| *last != phase) {
+                phases.push((phase, Instant::now()));
+            }
+        }
+        let ends = phases.iter().skip(1).map(|(_, at)| *at).chain([Instant::now()]).collect::<Vec<_>>();
+        let lasted = phases.into_iter().zip(ends).map(|((phase, from), to)| (phase, to - from));
+        // What took no time can't be hit.
+        lasted.filter(|(phase, time)| !phase.is_empty() && *time > Duration::from_millis(40)).collect()
+    }
+
+    /// Waits until a job is this far into a phase; false if it has ended before.
+    fn wait_for_phase(&self, id: &str, (phase, lasts): &Phase, share: f64) -> bool {
+        let mut watch = self.cluster.begin(&["jobs", "watch", id, "--output", "json"]);
+        for line in watch.lines() {
+            let job: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if job["phase"] == phase.as_str() {
+                sleep(lasts.mul_f64(share));
+                return !has_ended(&self.cluster.job(id));
+            }
+        }
+        false
+    }
+}
+
+/// A number between 0 and 1 that follows from a seed.
+fn share(seed: u64) -> f64 {
+    let mixed = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    mixed as f64 / (1_u64 << 24) as f64
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    0..setting("TRIREME_TEST_SEEDS", 2)
+}
+
+#[test]
+fn an_executor_is_killed_in_a_merge() {
+    let Some(mut world) = World::new() else { return };
+    world.deliver();
+    let client = world.merge();
+    let phases = world.phases(&world.submitted("merge", "s.streams", 0));
+    client.finish().done();
+    world.check();
+    println!("an undisturbed merge: {phases:?}");
+
+    let mut hit = 0;
+    for seed in seeds() {
+        for (nth, phase) in phases.iter().enumerate() {
+            world.deliver();
+            let known = world.cluster.jobs("merge", "s.streams").len();
+            let client = world.merge();
+            let id = world.submitted("merge", "s.streams", known);
+            let running = world.wait_for_phase(&id, phase, share(seed * 31 + nth as u64));
+            let place = (seed as usize + nth) % world.cluster.executors();
+            world.cluster.kill_executor(place);
+            world.cluster.add_executor();
+            let job = client.finish().done().json();
+            println!("seed {seed}, {}: hit {running}, retries {}", phase.0, job["metrics"]["retries"]);
+            hit += usize::from(running);
+            assert_eq!(job["outcome"], "applied", "{job}");
+            world.check();
+        }
+    }
+    assert!(hit > 0, "no merge was running when its executor was killed: give TRIREME_TEST_SIZE");
+}
+
+#[test]
+fn an_executor_is_killed_in_a_question_with_joins() {
+    let Some(mut world) = World::new() else { return };
+    let day = world.days[0].clone();
+    for (table, flags) in [("movies", &MOVIES[..]), ("users", &USERS)] {
+        let (source, table) = (format!("raw.{table}"), format!("s.{table}"));
+        let file = text(&day.join(format!("{}.csv", &table[2..])));
+        world.cluster.json(&["download", "--from", &file, "--to", &source]).done();
+        world.cluster.json(&[&["load", "--table", &table, "--source", &source], flags].concat()).done();
+    }
+    let sql = world.cluster.folder().join("question.sql");
+    fs::write(&sql, QUESTION).unwrap();
+    let ask = |cluster: &Cluster| {
+        cluster.begin(&["question", "--sql", sql.to_str().unwrap(), "--table", "q.answer", "--output", "json"])
+    };
+    let client = ask(&world.cluster);
+    let phases = world.phases(&world.submitted("question", "q.answer", 0));
+    let first = client.finish().done().json();
+    world.python.check_question(&world.cluster.lake(), "q.answer", &sql);
+    println!("an undisturbed question: {} rows, {phases:?}", first["answer_rows"]);
+    // What is asked of it may be one phase that scans, shuffles and writes: its thirds are hit too.
+    let parts = 3;
+
+    let mut hit = 0;
+    for seed in seeds() {
+        for (nth, phase) in phases.iter().enumerate() {
+            for part in 0..parts {
+                let known = world.cluster.jobs("question", "q.answer").len();
+                let client = ask(&world.cluster);
+                let id = world.submitted("question", "q.answer", known);
+                let share = (share(seed * 31 + nth as u64) + f64::from(part)) / f64::from(parts);
+                let running = world.wait_for_phase(&id, phase, share);
+                let place = (seed as usize + nth) % world.cluster.executors();
+                world.cluster.kill_executor(place);
+                world.cluster.add_executor();
+                let job = client.finish().done().json();
+                println!("seed {seed}, {} at {share:.2}: hit {running}, retries {}", phase.0, job["metrics"]["retries"]);
+                hit += usize::from(running);
+                assert_eq!(job["answer_rows"], first["answer_rows"], "{job}");
+                world.python.check_question(&world.cluster.lake(), "q.answer", &sql);
+            }
+        }
+    }
+    assert!(hit > 0, "no question was running when its executor was killed: give TRIREME_TEST_SIZE");
+}
+
+#[test]
+fn clients_and_the_scheduler_are_killed() {
+    let Some(mut world) = World::new() else { return };
+    // The same merge twice at once.
+    world.deliver();
+    let clients = [world.merge(), world.merge()];
+    let phases = world.phases(&world.submitted("merge", "s.streams", 0));
+    let jobs = clients.map(|client| client.finish().done().json());
+    let mut outcomes = jobs.map(|job| job["outcome"].as_str().unwrap_or_default().to_string());
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["already applied", "applied"]);
+    world.check();
+
+    for seed in seeds() {
+        let phase = &phases[seed as usize % phases.len()];
+
+        // The client: the job goes on without it.
+        world.deliver();
+        let known = world.cluster.jobs("merge", "s.streams").len();
+        let client = world.merge();
+        let id = world.submitted("merge", "s.streams", known);
+        world.wait_for_phase(&id, phase, share(seed));
+        client.kill();
+        let job = world.cluster.ended(&id);
+        assert_eq!((&job["state"], &job["outcome"]), (&"succeeded".into(), &"applied".into()), "{job}");
+        world.check();
+
+        // The scheduler: the next one goes on, and the client finds it.
+        world.deliver();
+        let known = world.cluster.jobs("merge", "s.streams").len();
+        let client = world.merge();
+        let id = world.submitted("merge", "s.streams", known);
+        world.wait_for_phase(&id, phase, share(seed + 1000));
+        world.cluster.kill_scheduler();
+        world.cluster.restart_scheduler();
+        let job = client.finish().done().json();
+        // It may have committed before it died: then the merge that is run again finds nothing to do.
+        assert_eq!((&job["id"], &job["state"]), (&id.into(), &"succeeded".into()), "{job}");
+        world.check();
+    }
+}
+
+/// A frozen executor is silent like a dead one, but comes back with work in its hands that others have done meanwhile.
+#[test]
+fn an_executor_freezes_and_comes_back() {
+    let Some(mut world) = World::new() else { return };
+    world.deliver();
+    let client = world.merge();
+    let id = world.submitted("merge", "s.streams", 0);
+    wait_for("tasks", || (world.cluster.job(&id)["stages"].as_array()?.len() > 0).then_some(()));
+    world.cluster.executor(0).signal(libc::SIGSTOP);
+    world.cluster.add_executor();
+    client.finish().done();
+    world.check();
+    world.cluster.executor(0).signal(libc::SIGCONT);
+    world.deliver();
+    world.merge().finish().done();
+    world.check();
+}
+
+#[test]
+fn no_executor_is_left() {
+    let Some(mut world) = World::new() else { return };
+    world.deliver();
+    let client = world.merge();
+    let id = world.submitted("merge", "s.streams", 0);
+    wait_for("tasks", || (world.cluster.job(&id)["stages"].as_array()?.len() > 0).then_some(()));
+    while world.cluster.executors() > 0 {
+        world.cluster.kill_executor(0);
+    }
+    let output = client.finish();
+    assert_eq!(output.code, Some(1), "{output}");
+    assert!(output.stdout.contains("no-executors"), "{output}");
+    // The delivery is merged once there are executors again.
+    world.cluster.add_executor();
+    world.merge().finish().done();
+    world.check();
+}
+
+#[test]
+fn an_embedded_client_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let run = || {
+        let example = example();
+        Client::start(embedded(&lake, 2, &["run", example.to_str().unwrap(), "--output", "json"]))
+    };
+    for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM] {
+        let client = run();
+        let children = wait_for("the scheduler and two executors at work", || {
+            let children = descendants(client.id());
+            // Something was downloaded since the last client was killed, or it is at work on what was.
+            (children.len() >= 3 && lake.join("raw").is_dir()).then_some(children)
+        });
+        sleep(Duration::from_millis(500));
+        client.signal(signal);
+        let output = client.finish();
+        let code = match signal {
+            libc::SIGKILL => None,
+            libc::SIGINT => Some(130),
+            _ => Some(143),
+        };
+        assert_eq!(output.code, code, "{output}");
+        wait_for_end_of(&children);
+    }
+    let run = run().finish().done().json();
+    assert_eq!(run["state"], "succeeded", "{run}");
+    if let Some(python) = Python::find() {
+        python.check_tables(&lake, &[data::sample()], &[]);
+    }
+}
