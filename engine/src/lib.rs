@@ -4,7 +4,10 @@ pub mod delta;
 pub mod error;
 pub mod names;
 pub mod plan;
+pub mod raw;
+pub mod session;
 pub mod settings;
+pub mod sql;
 pub mod storage;
 
 pub use error::{Code, Error, Result};

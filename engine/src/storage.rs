@@ -7,10 +7,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use datafusion::datasource::object_store::ObjectStoreUrl;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
+use object_store::{
+    BackoffConfig, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload, RetryConfig,
+    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem, path::Path,
+};
 use parking_lot::Mutex;
 use url::Url;
 
@@ -18,6 +22,9 @@ use crate::{
     error::{Code, Error, Result},
     names::TableName,
 };
+
+/// How long a first write may take, with retries.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The storage root, opened. Cheap to clone.
 #[derive(Clone)]
@@ -110,7 +117,11 @@ impl Storage {
         };
         let mut created = 0;
         let mut failure = None;
-        let racers = futures::future::join_all((0..8).map(|_| create())).await;
+        let racers = tokio::time::timeout(PROBE_TIMEOUT, futures::future::join_all((0..8).map(|_| create()))).await;
+        let Ok(racers) = racers else {
+            return Err(Error::new(Code::Storage, format!("{} did not answer within {} s", self.root, PROBE_TIMEOUT.as_secs()))
+                .hint("check --storage, the endpoint in the environment (AWS_ENDPOINT_URL) and that the server runs"));
+        };
         for outcome in racers {
             match outcome {
                 Ok(_) => created += 1,
@@ -151,13 +162,30 @@ fn root_url(root: &str) -> Result<Url> {
 }
 
 /// Opens the store behind any URL of a supported scheme with credentials from the environment; returns it with the URL's path in it.
+///
+/// A request that fails in passing is tried again for a minute: an S3 server that restarts answers 500 until it has found its data.
 pub fn open_store(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
-    let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value)).filter(|(key, _)| {
-        ["aws_", "azure_", "google_"].iter().any(|prefix| key.starts_with(prefix)) || key == "allow_http"
-    });
-    let (store, path) =
-        object_store::parse_url_opts(url, environment).map_err(|error| invalid(url.as_str(), &error.to_string()))?;
-    Ok((Arc::from(store), path))
+    let wrong = |error: object_store::Error| invalid(url.as_str(), &error.to_string());
+    let (scheme, path) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
+    let retry = || RetryConfig {
+        backoff: BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 },
+        max_retries: 30,
+        retry_timeout: Duration::from_secs(60),
+    };
+    let store: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => {
+            Arc::new(AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry()).build().map_err(wrong)?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => Arc::new(
+            GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry()).build().map_err(wrong)?,
+        ),
+        ObjectStoreScheme::MicrosoftAzure => Arc::new(
+            MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry()).build().map_err(wrong)?,
+        ),
+        ObjectStoreScheme::Local => Arc::new(LocalFileSystem::new()),
+        _ => return Err(invalid(url.as_str(), "not a kind of storage")),
+    };
+    Ok((store, path))
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ impl Output {
     /// Stdout as JSON, one document a line.
     #[track_caller]
     pub fn json_lines(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON: {line}: {error}\n{self}"));
+        let parse =
+            |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON: {line}: {error}\n{self}"));
         self.stdout.lines().map(parse).collect()
     }
 }

@@ -56,7 +56,8 @@ impl Cluster {
         let options =
             Options { storage: Some(options.storage.unwrap_or_else(|| text(&folder.path().join("lake")))), ..options };
         let scheduler = start_scheduler(&options, api_port, ballista_port, folder.path());
-        let mut cluster = Self { options, api_port, ballista_port, scheduler, executors: Vec::new(), started: 0, folder };
+        let mut cluster =
+            Self { options, api_port, ballista_port, scheduler, executors: Vec::new(), started: 0, folder };
         cluster.wait_until_ready("");
         for _ in 0..cluster.options.executors {
             cluster.add_executor();

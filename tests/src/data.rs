@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use trireme_sample::delivery;
-use trireme_sample::output::Progress;
+use trireme_sample::output::{Output, Progress};
 use trireme_sample::plan::Plan;
+use trireme_sample::{delivery, streams};
 
 pub use trireme_sample::json::Layout;
 
@@ -43,6 +43,25 @@ pub fn generate(folder: &Path, size: u64, days: u64, layout: Layout) -> Vec<Path
             folder
         })
         .collect()
+}
+
+/// Writes the application's files (streams, users, movies) of one generated day to `day-N` in a folder, and returns that.
+pub fn generate_streams(folder: &Path, size: u64, day: u64) -> PathBuf {
+    let plan = Plan::of_size(size, 7, Layout::Ndjson).unwrap();
+    let folder = folder.join(format!("day-{day}"));
+    fs::create_dir_all(&folder).unwrap();
+    let keys = streams::keys(&plan, day).unwrap();
+    write(&folder.join("streams.csv"), |out| streams::write_streams(&plan, day, &keys, out));
+    write(&folder.join("users.csv"), |out| streams::write_users(&plan, day, out));
+    write(&folder.join("movies.csv"), |out| streams::write_movies(&plan, day, out));
+    folder
+}
+
+fn write(path: &Path, rows: impl FnOnce(&mut Output) -> std::io::Result<()>) {
+    let mut progress = Progress::new(0);
+    let mut out = Output::create(path, &mut progress).unwrap();
+    rows(&mut out).unwrap();
+    out.finish().unwrap();
 }
 
 /// The size of a generated day, bytes: `TRIREME_TEST_SIZE`, or this.

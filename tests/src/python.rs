@@ -94,7 +94,8 @@ fn install(folder: &Path) -> Result<(), String> {
         (pip.as_os_str(), [&["install", "--quiet", "--disable-pip-version-check"], PACKAGES.as_slice()].concat()),
     ];
     for (program, arguments) in steps {
-        let output = command(program).args(arguments).stdout(Stdio::null()).output().map_err(|error| error.to_string())?;
+        let output =
+            command(program).args(arguments).stdout(Stdio::null()).output().map_err(|error| error.to_string())?;
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }

@@ -1,4 +1,5 @@
 //! The six answers on the shared real data, whatever runs them and wherever they are stored.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use std::fs;
 
@@ -28,7 +29,8 @@ fn run(cluster: &Cluster) -> Option<(Project, Value)> {
         assert_eq!(cluster.number(&format!("SELECT count(*) AS n FROM {table}")), rows, "{table}");
     }
     let authors = &part(&run, "merge", "vendor.authors")["metrics"];
-    let counts = ["rows_in", "rows_dropped", "rows_inserted", "rows_updated"].map(|name| authors[name].as_u64().unwrap());
+    let counts =
+        ["rows_in", "rows_dropped", "rows_inserted", "rows_updated"].map(|name| authors[name].as_u64().unwrap());
     assert_eq!(counts, [201, 1, 200, 0], "one author has no name: {run}");
 
     let median = cluster.sql("SELECT round(median(size_mb), 7) AS mb FROM stream.streams");

@@ -1,4 +1,5 @@
 //! What is wrong is refused with a clear error and the right exit code, and changes nothing.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use std::fs;
 use std::net::TcpListener;
@@ -42,20 +43,37 @@ fn bad_delivery(cluster: &Cluster, file: &str, content: &[u8], flags: &[&str], t
 #[test]
 fn bad_deliveries() {
     let cluster = cluster();
-    let bad = |file: &str, content: &[u8], flags: &[&str], texts: &[&str]| bad_delivery(&cluster, file, content, flags, texts);
+    let bad = |file: &str, content: &[u8], flags: &[&str], texts: &[&str]| {
+        bad_delivery(&cluster, file, content, flags, texts)
+    };
     let truncated = b"[\n  {\"id\": 3, \"name\": \"three\"},\n  {\"id\": 4, \"na";
     bad("truncated.json", truncated, &[], &["bad.truncated", "truncated.json", "line 3", "column"]);
-    bad("truncated_lines.ndjson", b"{\"id\": 3}\n{\"id\": 4, \"name\": \"fo", &[], &["truncated_lines.ndjson", "line 2"]);
+    bad(
+        "truncated_lines.ndjson",
+        b"{\"id\": 3}\n{\"id\": 4, \"name\": \"fo",
+        &[],
+        &["truncated_lines.ndjson", "line 2"],
+    );
     bad("not_json.json", b"this is no JSON\n", &[], &["not_json.json", "line 1", "this is no JSON"]);
     bad("scalar.json", b"[1, 2]", &[], &["scalar.json", "line 1"]);
     bad("nothing.json", b"", &[], &["nothing.json", "no record"]);
     bad("no_records.json", b"[]", &[], &["no_records.json", "no record"]);
     bad("no_lines.csv", b"", &[], &["no_lines.csv", "no record"]);
-    bad("open_quote.csv", b"id,name\n3,\"three\n", &["-t", "CAST(id AS bigint) AS id", "-t", "name"], &["open_quote.csv", "line 2", "quote"]);
+    bad(
+        "open_quote.csv",
+        b"id,name\n3,\"three\n",
+        &["-t", "CAST(id AS bigint) AS id", "-t", "name"],
+        &["open_quote.csv", "line 2", "quote"],
+    );
     bad("no_parquet.parquet", b"PAR1 and then something else", &[], &["no_parquet.parquet"]);
     // The wrong type: text where the declared schema has a number.
     let flags = ["--schema", "id BIGINT, name STRING"];
-    bad("mixed.json", b"[\n{\"id\": 3, \"name\": \"x\"},\n{\"id\": \"four\", \"name\": \"y\"}]", &flags, &["mixed.json", "line 3", "`id`", "four"]);
+    bad(
+        "mixed.json",
+        b"[\n{\"id\": 3, \"name\": \"x\"},\n{\"id\": \"four\", \"name\": \"y\"}]",
+        &flags,
+        &["mixed.json", "line 3", "`id`", "four"],
+    );
     // A key that stands in several records, and one that is missing.
     let twice: String = (0..40).map(|n| format!("{{\"id\": {}, \"name\": \"{n}\"}}\n", n % 8)).collect();
     bad("twice.ndjson", twice.as_bytes(), &[], &["a.good", "id", "8 ", "order_by"]);
@@ -73,7 +91,11 @@ fn duplicate_keys_name_up_to_five_and_order_by_settles_them() {
     let named = (100..108).filter(|id| output.stderr.contains(&id.to_string())).count();
     assert_eq!(named, 5, "{output}");
     let job = cluster.json(&[&merge[..], &["--order-by", "name"]].concat()).done().json();
-    assert_eq!((&job["metrics"]["rows_superseded"], &job["metrics"]["rows_inserted"]), (&32.into(), &8.into()), "{job}");
+    assert_eq!(
+        (&job["metrics"]["rows_superseded"], &job["metrics"]["rows_inserted"]),
+        (&32.into(), &8.into()),
+        "{job}"
+    );
     let latest = cluster.sql("SELECT id, name FROM a.good WHERE id = 103");
     assert_eq!(latest, [json!({ "id": 103, "name": "n35" })]);
 }
@@ -83,7 +105,8 @@ fn expressions() {
     let cluster = cluster();
     cluster.deliver("a.next", "next.json", r#"[{"id": 3, "name": "three", "deep": {"x": 1}}]"#);
     let merge = ["merge", "--table", "a.good", "--source", "a.next", "--pk", "id", "-t", "id"];
-    let wrong = |expression: &str, texts: &[&str]| refused(&cluster, &[&merge[..], &["-t", expression]].concat(), 64, texts);
+    let wrong =
+        |expression: &str, texts: &[&str]| refused(&cluster, &[&merge[..], &["-t", expression]].concat(), 64, texts);
     wrong("lower(nmae) AS name", &["nmae", "name"]);
     wrong("deep.y AS name", &["y"]);
     wrong("transform(name, x -> lower(x)) AS name", &["transform"]);
@@ -110,11 +133,14 @@ fn schema_changes() {
     refused(&cluster, &[&merge[..], &flags].concat(), 1, &["name", "string", "bigint"]);
 
     cluster.json(&[&merge[..], &["--schema-evolution", "add_columns"]].concat()).done();
-    assert_eq!(cluster.sql("SELECT id, name, extra FROM a.good ORDER BY id"), [
-        json!({ "id": 1, "name": "one", "extra": null }),
-        json!({ "id": 2, "name": "zwei", "extra": 1.5 }),
-        json!({ "id": 3, "name": "drei", "extra": null }),
-    ]);
+    assert_eq!(
+        cluster.sql("SELECT id, name, extra FROM a.good ORDER BY id"),
+        [
+            json!({ "id": 1, "name": "one", "extra": null }),
+            json!({ "id": 2, "name": "zwei", "extra": 1.5 }),
+            json!({ "id": 3, "name": "drei", "extra": null }),
+        ]
+    );
 }
 
 #[test]
@@ -202,10 +228,19 @@ fn pipeline_files() {
         assert_eq!(cluster.state(), before);
     };
     refused(&format!("{sources}{table}    colums: [id]\n"), &["pipeline.yaml:9:5", "colums", "columns"]);
-    refused(&format!("{sources}{table}  p.good:\n    source: p.good\n    mode: overwrite\n"), &["pipeline.yaml:9:3", "p.good"]);
-    refused(&format!("{sources}tables:\n  p.good:\n    source: p.good\n    mode: merge\n"), &["pipeline.yaml:5:3", "primary_key"]);
+    refused(
+        &format!("{sources}{table}  p.good:\n    source: p.good\n    mode: overwrite\n"),
+        &["pipeline.yaml:9:3", "p.good"],
+    );
+    refused(
+        &format!("{sources}tables:\n  p.good:\n    source: p.good\n    mode: merge\n"),
+        &["pipeline.yaml:5:3", "primary_key"],
+    );
     refused(&sources.replace("good.json", "none.json"), &["pipeline.yaml:3:", "none.json"]);
-    refused(&format!("{sources}{}", table.replace("source: p.good", "source: p.god")), &["pipeline.yaml:6:", "p.god", "p.good"]);
+    refused(
+        &format!("{sources}{}", table.replace("source: p.good", "source: p.god")),
+        &["pipeline.yaml:6:", "p.god", "p.good"],
+    );
     refused(&format!("{sources}{table}    columns: ['lower(nosuch) AS id']\n"), &["pipeline.yaml:", "nosuch"]);
     refused("name: p\nsources: [\n", &["pipeline.yaml:"]);
     refused("", &["pipeline.yaml:"]);
@@ -230,11 +265,8 @@ fn pipeline_files() {
     question("poor.sql", "SELECT count(*) AS n FROM p.bad");
     let bad = format!("  p.bad: {{ from: {}, format: json }}\n", cluster.folder().join("bad.json").display());
     let bad_table = "  p.bad:\n    source: p.bad\n    mode: overwrite\n    columns: [id]\n";
-    let both = format!(
-        "{sources}{bad}{table}{bad_table}questions:\n{}{}",
-        ask("good", "good.sql"),
-        ask("poor", "poor.sql")
-    );
+    let both =
+        format!("{sources}{bad}{table}{bad_table}questions:\n{}{}", ask("good", "good.sql"), ask("poor", "poor.sql"));
     let output = run(&cluster, &both).failed(1, &["p.bad", "bad.json", "line 1"]);
     let line = |name: &str| output.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_string();
     assert!(line("q.good").contains("applied") && line("q.poor").contains("skipped"), "{output}");
@@ -276,7 +308,13 @@ fn settings_and_storage() {
     refuses_to_start("trireme-scheduler", &scheduler, &[], &[64], &["ballista_port", "in use"]);
     let executor = ["--scheduler", "127.0.0.1:1", "--port", &port, "--grpc-port", "0", "--storage", &lake];
     refuses_to_start("trireme-executor", &executor, &[], &[64], &["port"]);
-    refuses_to_start("trireme-executor", &["--scheduler", "nobody", "--storage", &lake], &[], &[64], &["scheduler", "nobody"]);
+    refuses_to_start(
+        "trireme-executor",
+        &["--scheduler", "nobody", "--storage", &lake],
+        &[],
+        &[64],
+        &["scheduler", "nobody"],
+    );
 
     // The client without a scheduler, and one that can't bring its own.
     let nobody = format!("http://127.0.0.1:{}", free_port());
@@ -307,7 +345,8 @@ fn storage_on_s3_that_is_not_there() {
 
     let Some(s3) = Seaweed::start() else { return };
     let environment = s3.environment();
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     refused(&environment, &["s3://nobucket/lake"]);
     let mut wrong = environment.clone();
     wrong.retain(|(name, _)| *name != "AWS_SECRET_ACCESS_KEY");

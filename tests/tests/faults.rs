@@ -17,14 +17,29 @@ use trireme_tests::python::Python;
 use trireme_tests::{setting, wait_for};
 
 const STREAMS: [&str; 10] = [
-    "-t", "to_timestamp(start_at) AS start_at", "-t", "to_timestamp(end_at) AS end_at", "-t", "lower(movie_title) AS movie_title",
-    "-t", "user_email", "-t", "CAST(size_mb AS double) AS size_mb",
+    "-t",
+    "to_timestamp(start_at) AS start_at",
+    "-t",
+    "to_timestamp(end_at) AS end_at",
+    "-t",
+    "lower(movie_title) AS movie_title",
+    "-t",
+    "user_email",
+    "-t",
+    "CAST(size_mb AS double) AS size_mb",
 ];
 const MOVIES: [&str; 8] = [
-    "-t", "lower(title) AS title", "-t", "CAST(duration_mins AS int) AS duration_mins", "-t",
-    "lower(original_language) AS original_language", "-t", "CAST(size_mb AS double) AS size_mb",
+    "-t",
+    "lower(title) AS title",
+    "-t",
+    "CAST(duration_mins AS int) AS duration_mins",
+    "-t",
+    "lower(original_language) AS original_language",
+    "-t",
+    "CAST(size_mb AS double) AS size_mb",
 ];
-const USERS: [&str; 6] = ["-t", "lower(first_name) AS first_name", "-t", "lower(last_name) AS last_name", "-t", "email"];
+const USERS: [&str; 6] =
+    ["-t", "lower(first_name) AS first_name", "-t", "lower(last_name) AS last_name", "-t", "email"];
 
 /// Joins, a grouping with many groups, and a window; every value is exact whatever the order of rows.
 const QUESTION: &str = "\
@@ -69,7 +84,8 @@ impl World {
     }
 
     fn merge(&self) -> Client {
-        let merge = ["merge", "--output", "json", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
+        let merge =
+            ["merge", "--output", "json", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
         self.cluster.begin(&[&merge[..], &STREAMS].concat())
     }
 
@@ -197,7 +213,10 @@ fn an_executor_is_killed_in_a_question_with_joins() {
                 world.cluster.kill_executor(place);
                 world.cluster.add_executor();
                 let job = client.finish().done().json();
-                println!("seed {seed}, {} at {share:.2}: hit {running}, retries {}", phase.0, job["metrics"]["retries"]);
+                println!(
+                    "seed {seed}, {} at {share:.2}: hit {running}, retries {}",
+                    phase.0, job["metrics"]["retries"]
+                );
                 hit += usize::from(running);
                 assert_eq!(job["answer_rows"], first["answer_rows"], "{job}");
                 world.python.check_question(&world.cluster.lake(), "q.answer", &sql);
@@ -256,7 +275,7 @@ fn an_executor_freezes_and_comes_back() {
     world.deliver();
     let client = world.merge();
     let id = world.submitted("merge", "s.streams", 0);
-    wait_for("tasks", || (world.cluster.job(&id)["stages"].as_array()?.len() > 0).then_some(()));
+    wait_for("tasks", || (!world.cluster.job(&id)["stages"].as_array()?.is_empty()).then_some(()));
     world.cluster.executor(0).signal(libc::SIGSTOP);
     world.cluster.add_executor();
     client.finish().done();
@@ -273,7 +292,7 @@ fn no_executor_is_left() {
     world.deliver();
     let client = world.merge();
     let id = world.submitted("merge", "s.streams", 0);
-    wait_for("tasks", || (world.cluster.job(&id)["stages"].as_array()?.len() > 0).then_some(()));
+    wait_for("tasks", || (!world.cluster.job(&id)["stages"].as_array()?.is_empty()).then_some(()));
     while world.cluster.executors() > 0 {
         world.cluster.kill_executor(0);
     }

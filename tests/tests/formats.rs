@@ -1,4 +1,5 @@
 //! Raw files as they come: what is in them is what `trireme sql` gives back.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use std::process::Command;
 
@@ -31,10 +32,26 @@ fn json() {
     let pretty = "\u{feff}[\r\n  {\r\n    \"id\": 1,\r\n    \"name\": \"Zoë “Ψ” 日本 😀\",\r\n    \"tags\": [],\r\n    \"at\": \"2021-12-25T07:00:00.000+0100\",\r\n    \
          \"deep\": { \"Label\": \"A\", \"n\": [ { \"x\": 1.5 }, { \"x\": null } ] }\r\n  },\r\n  {\r\n    \"id\": 2,\r\n    \"name\": null,\r\n    \
          \"tags\": [\"b\\n\\\"c\\\"\\u00e9\\ud83d\\ude00\", null]\r\n  }\r\n]\r\n";
-    let found = load(&cluster, "pretty", "pretty.json", pretty, &[
-        "-t", "id", "-t", "lower(name) AS name", "-t", "tags", "-t", "to_timestamp(at) AS at", "-t", "lower(deep.Label) AS label",
-        "-t", "transform(deep.n, x -> x.x) AS xs",
-    ]);
+    let found = load(
+        &cluster,
+        "pretty",
+        "pretty.json",
+        pretty,
+        &[
+            "-t",
+            "id",
+            "-t",
+            "lower(name) AS name",
+            "-t",
+            "tags",
+            "-t",
+            "to_timestamp(at) AS at",
+            "-t",
+            "lower(deep.Label) AS label",
+            "-t",
+            "transform(deep.n, x -> x.x) AS xs",
+        ],
+    );
     let at = |text: &str| json!({ "id": 1, "name": "zoë “ψ” 日本 😀", "tags": [], "at": text, "label": "a", "xs": [1.5, null] });
     assert!(found[0] == at("2021-12-25T06:00:00Z"), "{found:?}");
     let second = json!({ "id": 2, "name": null, "tags": ["b\n\"c\"é😀", null], "at": null, "label": null, "xs": null });
@@ -43,12 +60,15 @@ fn json() {
     // One object a line, lines of both kinds, a blank one, fields that come and go, a number that widens.
     let lines = "{\"id\":1,\"n\":1}\n{\"id\":2,\"n\":2.5,\"late\":\"x\"}\r\n\n{\"n\":null,\"id\":3}\n{\"id\":4}";
     let found = load(&cluster, "lines", "lines.ndjson", lines, &[]);
-    assert_eq!(found, [
-        json!({ "id": 1, "n": 1.0, "late": null }),
-        json!({ "id": 2, "n": 2.5, "late": "x" }),
-        json!({ "id": 3, "n": null, "late": null }),
-        json!({ "id": 4, "n": null, "late": null }),
-    ]);
+    assert_eq!(
+        found,
+        [
+            json!({ "id": 1, "n": 1.0, "late": null }),
+            json!({ "id": 2, "n": 2.5, "late": "x" }),
+            json!({ "id": 3, "n": null, "late": null }),
+            json!({ "id": 4, "n": null, "late": null }),
+        ]
+    );
 
     // Names in upper case: as they are in the file, or in any case, as in Spark.
     let upper = r#"[{"Id": 1, "UserName": "A", "Home": {"ZipCode": "1010"}}]"#;
@@ -67,7 +87,13 @@ fn json() {
     assert_eq!(found[0].as_object().unwrap().len(), 4, "{found:?}");
 
     // Empty lists everywhere, and one record.
-    let found = load(&cluster, "empty", "empty.json", r#"[{"id": 1, "xs": [], "ys": null}]"#, &["-t", "id", "-t", "size(xs) AS n"]);
+    let found = load(
+        &cluster,
+        "empty",
+        "empty.json",
+        r#"[{"id": 1, "xs": [], "ys": null}]"#,
+        &["-t", "id", "-t", "size(xs) AS n"],
+    );
     assert_eq!(found, [json!({ "id": 1, "n": 0 })]);
 }
 
@@ -81,20 +107,26 @@ fn csv() {
                   3,日本 Ω,  spaced ,";
     let flags = ["-t", "id", "-t", "title", "-t", "note", "-t", "to_timestamp(at) AS at"];
     let found = load(&cluster, "quirks", "quirks.csv", quirks, &flags);
-    assert_eq!(found, [
-        json!({ "id": "1", "title": "Rosencrantz, \"dead\"", "note": null, "at": "2021-11-30T23:30:00.250Z" }),
-        json!({ "id": "2", "title": "two\r\nlines", "note": "", "at": "2021-12-01T04:00:00.250Z" }),
-        json!({ "id": "3", "title": "日本 Ω", "note": "  spaced ", "at": null }),
-    ]);
+    assert_eq!(
+        found,
+        [
+            json!({ "id": "1", "title": "Rosencrantz, \"dead\"", "note": null, "at": "2021-11-30T23:30:00.250Z" }),
+            json!({ "id": "2", "title": "two\r\nlines", "note": "", "at": "2021-12-01T04:00:00.250Z" }),
+            json!({ "id": "3", "title": "日本 Ω", "note": "  spaced ", "at": null }),
+        ]
+    );
 
     let flags = ["--schema", "Id INT, Price DOUBLE, Day DATE, At TIMESTAMP, Ok BOOLEAN, Note STRING"];
     let typed = "Id,Price,Day,At,Ok,Note\n1,1.25,2021-12-25,2021-12-25T07:00:00.000+0100,true,x\n2,,,,,\n";
     let columns = ["-t", "id", "-t", "price", "-t", "day", "-t", "at", "-t", "ok", "-t", "note"];
     let found = load(&cluster, "typed", "typed.csv", typed, &[&flags, &columns[..]].concat());
-    assert_eq!(found, [
-        json!({ "id": 1, "price": 1.25, "day": "2021-12-25", "at": "2021-12-25T06:00:00Z", "ok": true, "note": "x" }),
-        json!({ "id": 2, "price": null, "day": null, "at": null, "ok": null, "note": null }),
-    ]);
+    assert_eq!(
+        found,
+        [
+            json!({ "id": 1, "price": 1.25, "day": "2021-12-25", "at": "2021-12-25T06:00:00Z", "ok": true, "note": "x" }),
+            json!({ "id": 2, "price": null, "day": null, "at": null, "ok": null, "note": null }),
+        ]
+    );
 
     // Many records with line ends in quotes, read in several pieces.
     let mut long = String::from("id,text\n");
@@ -124,7 +156,8 @@ fn parquet() {
     make.arg("-c").arg("import duckdb, sys; duckdb.sql(sys.argv[1])").arg(sql);
     assert!(make.status().unwrap().success());
     cluster.json(&["download", "--from", &text(&path), "--to", "raw.rows"]).done();
-    let flags = ["-t", "id", "-t", "upper(name) AS name", "-t", "xs", "-t", "CAST(price AS double) AS price", "--pk", "id"];
+    let flags =
+        ["-t", "id", "-t", "upper(name) AS name", "-t", "xs", "-t", "CAST(price AS double) AS price", "--pk", "id"];
     let found = rows(&cluster, "rows", "raw.rows", &flags);
     assert_eq!(found.len(), 50_000);
     assert_eq!(found[0], json!({ "id": 0, "name": null, "xs": [0, null], "price": 0.0 }));

@@ -1,4 +1,5 @@
 //! Generated days, loaded and merged on two executors, against what DuckDB makes of the raw files.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! The example, as the README runs it: from raw files to six answers, twice, and what one sees of it afterwards.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use regex::Regex;
 use serde_json::Value;
@@ -47,7 +48,10 @@ fn the_example_runs_embedded_and_a_second_run_changes_nothing() {
         assert_eq!(outcomes(&first, kind), vec!["applied"; count], "{kind}: {first}");
     }
     let authors = &part(&first, "merge", "vendor.authors")["metrics"];
-    assert_eq!((&authors["rows_in"], &authors["rows_dropped"], &authors["rows_inserted"]), (&61.into(), &1.into(), &60.into()));
+    assert_eq!(
+        (&authors["rows_in"], &authors["rows_dropped"], &authors["rows_inserted"]),
+        (&61.into(), &1.into(), &60.into())
+    );
     python.check_tables(&lake, &[sample()], &[]);
 
     let again = run_embedded(&lake).json();
@@ -74,11 +78,18 @@ fn what_was_done_can_be_seen(cluster: &Cluster, first: &Value) {
 
     let shown = cluster.json(&["tables", "show", "vendor.reviews"]).done().json();
     let columns = shown["columns"].as_array().unwrap().iter();
-    let columns: Vec<_> =
-        columns.map(|column| format!("{} {}", column["name"].as_str().unwrap(), column["type"].as_str().unwrap())).collect();
+    let columns: Vec<_> = columns
+        .map(|column| format!("{} {}", column["name"].as_str().unwrap(), column["type"].as_str().unwrap()))
+        .collect();
     assert_eq!(
         columns,
-        ["text string", "rate_value int", "book_titles array<string>", "movie_titles array<string>", "created_at timestamp"]
+        [
+            "text string",
+            "rate_value int",
+            "book_titles array<string>",
+            "movie_titles array<string>",
+            "created_at timestamp"
+        ]
     );
     assert_eq!((&shown["name"], &shown["version"]), (&"vendor.reviews".into(), &0.into()));
     assert!(shown["location"].as_str().unwrap().ends_with("/tables/vendor/reviews"), "{shown}");
@@ -120,14 +131,18 @@ fn what_was_done_can_be_seen(cluster: &Cluster, first: &Value) {
     assert_eq!((&job["state"], &job["outcome"]), (&"succeeded".into(), &"applied".into()));
     assert_eq!((&job["delta_version"], &job["raw_version"]), (&0.into(), &version["version"]));
     let metrics = &job["metrics"];
-    assert_eq!((&metrics["rows_in"], &metrics["rows_inserted"], &metrics["rows_updated"]), (&150.into(), &150.into(), &0.into()));
+    assert_eq!(
+        (&metrics["rows_in"], &metrics["rows_inserted"], &metrics["rows_updated"]),
+        (&150.into(), &150.into(), &0.into())
+    );
     assert!(metrics["bytes_in"].as_u64().unwrap() > 0 && metrics["bytes_out"].as_u64().unwrap() > 0, "{job}");
     assert!(metrics["files_added"].as_u64().unwrap() > 0, "{job}");
     let stages = job["stages"].as_array().unwrap();
     assert!(!stages.is_empty(), "{job}");
     for stage in stages {
         assert_eq!(stage["tasks_done"], stage["tasks_total"], "{job}");
-        let by_executor: u64 = stage["tasks_by_executor"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+        let by_executor: u64 =
+            stage["tasks_by_executor"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
         assert_eq!(stage["tasks_done"], by_executor, "{job}");
     }
     assert!(job["duration_ms"].as_i64().is_some(), "{job}");

@@ -1,4 +1,5 @@
 //! Other engines read the tables: delta-rs (PyPI's deltalake) and Sail, whose Delta reader is its own.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
 use trireme_tests::cluster::{Cluster, Options};
 use trireme_tests::data::{self, Layout, Project};

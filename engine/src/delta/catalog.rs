@@ -257,8 +257,8 @@ pub async fn register(
     storage: &Storage,
     names: &BTreeSet<TableName>,
 ) -> Result<BTreeMap<TableName, Table>> {
-    let tables: Vec<Table> =
-        stream::iter(names).map(|name| open(storage, name)).buffered(PARALLEL).try_collect().await?;
+    let opens: Vec<_> = names.iter().map(|name| open(storage, name)).collect();
+    let tables: Vec<Table> = stream::iter(opens).buffered(PARALLEL).try_collect().await?;
     let options = context.state().config_options().clone();
     let catalog = context
         .catalog(&options.catalog.default_catalog)

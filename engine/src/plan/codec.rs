@@ -12,10 +12,13 @@ use datafusion::{
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
 use super::StampExec;
+use crate::{delta, raw};
 
 /// First byte of an encoded node: whose it is.
 const BALLISTA: u8 = 0;
 const STAMP: u8 = 1;
+const RAW: u8 = 2;
+const DELTA: u8 = 3;
 
 /// Knows the engine's nodes, and leaves all others to Ballista's own codec, behind a prefix byte.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ impl PhysicalExtensionCodec for TriremeCodec {
                 [input] => Ok(Arc::new(StampExec::new(input.clone()))),
                 _ => internal_err!("StampExec has one child, not {}", inputs.len()),
             },
+            Some((&RAW, rest)) => raw::codec::try_decode(rest, inputs, ctx, self, converter),
+            Some((&DELTA, rest)) => delta::codec::try_decode(rest, inputs),
             Some((prefix, _)) => internal_err!("unknown plan node {prefix}: scheduler and executor differ in version"),
             None => Err(DataFusionError::Internal("empty plan node".to_string())),
         }
@@ -50,6 +55,17 @@ impl PhysicalExtensionCodec for TriremeCodec {
     ) -> Result<()> {
         if node.is::<StampExec>() {
             buf.push(STAMP);
+            return Ok(());
+        }
+        if let Some(bytes) = raw::codec::try_encode(&node, self, converter) {
+            buf.push(RAW);
+            buf.extend(bytes?);
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        if delta::codec::try_encode(&node, &mut bytes)? {
+            buf.push(DELTA);
+            buf.extend(bytes);
             return Ok(());
         }
         buf.push(BALLISTA);

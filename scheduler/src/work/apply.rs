@@ -8,6 +8,7 @@ use datafusion::{
     logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
     prelude::SessionContext,
 };
+use deltalake_core::kernel::{Add, StructType};
 use object_store::ObjectStoreExt;
 use trireme_engine::{
     Code, Error, Result, SourceName, TableName,
@@ -242,14 +243,14 @@ impl Worker {
 
     /// Removes files that no commit refers to. What is left behind does no harm: nobody reads it, and vacuum takes it.
     pub(super) async fn discard(&self, name: &TableName, written: &Written) {
-        self.discard_files(name, written.outcome.files.iter().map(|add| add.path.as_str())).await;
+        self.discard_files(name, &written.outcome.files).await;
     }
 
-    pub(super) async fn discard_files(&self, name: &TableName, paths: impl Iterator<Item = &str>) {
+    pub(super) async fn discard_files(&self, name: &TableName, files: &[Add]) {
         let folder = self.storage.table_path(name);
-        for path in paths {
+        for add in files {
             let file = object_store::path::Path::from_iter(
-                folder.parts().chain(object_store::path::Path::from(path).parts()).collect::<Vec<_>>(),
+                folder.parts().chain(object_store::path::Path::from(add.path.as_str()).parts()).collect::<Vec<_>>(),
             );
             if let Err(error) = self.storage.store().delete(&file).await {
                 tracing::debug!(%file, %error, "an uncommitted file was left behind");
@@ -261,7 +262,7 @@ impl Worker {
 /// The source's rows as uncommitted files.
 pub struct Written {
     pub outcome: WriteOutcome,
-    pub incoming: deltalake_core::kernel::StructType,
+    pub incoming: StructType,
     pub policy: SchemaPolicy,
 }
 

@@ -3,10 +3,9 @@
 use chrono::Utc;
 use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName,
-    raw::{FetchOutcome, FetchRequest, Manifest, RawFormat, download_outcomes, download_plan},
+    raw::{FetchOutcome, FetchRequest, Manifest, Previous, RawFormat, download_outcomes, download_plan, fetch::origin_url},
 };
 use trireme_proto::v1::{Download, Outcome, RawFormat as FormatSpec};
-use url::Url;
 
 use super::{Worker, report::metrics};
 use crate::jobs::JobHandle;
@@ -24,7 +23,7 @@ pub fn format_of(spec: i32) -> Option<RawFormat> {
 impl Worker {
     pub(super) fn check_download(&self, download: &Download) -> Result<()> {
         download.source.parse::<SourceName>()?;
-        self.settings.allowed_origins.check(&origin(&download.from)?)
+        self.settings.allowed_origins.check(&origin_url(&download.from)?)
     }
 
     pub(super) async fn download(&self, download: &Download, job: &JobHandle) -> Result<()> {
@@ -35,16 +34,17 @@ impl Worker {
             None => None,
         };
         let version = RawVersion::at(Utc::now());
-        let request = FetchRequest::new(
-            &self.storage,
-            &source,
-            &version,
-            origin(&download.from)?,
-            format_of(download.format),
-            self.settings.split_size,
-            self.settings.allowed_origins.clone(),
-            current.as_ref(),
-        );
+        let request = FetchRequest {
+            storage: self.storage.root().to_string(),
+            source: source.clone(),
+            version: version.clone(),
+            part: 0,
+            from: download.from.clone(),
+            format: format_of(download.format),
+            split_size: self.settings.split_size,
+            allowed: self.settings.allowed_origins.clone(),
+            previous: current.as_ref().and_then(Previous::of),
+        };
         let session = self.sessions.local()?;
         let rows = self.run_plan("download", &session, download_plan(&[request])?, job).await?;
         let outcome = match <[FetchOutcome; 1]>::try_from(download_outcomes(&rows)?) {
@@ -54,7 +54,7 @@ impl Worker {
             }
         };
         match outcome {
-            FetchOutcome::NotModified { .. } => {
+            FetchOutcome::NotModified => {
                 let version = current.map(|manifest| manifest.version.to_string()).unwrap_or_default();
                 job.update(|job| {
                     job.outcome = Outcome::AlreadyCurrent.into();
@@ -62,7 +62,10 @@ impl Worker {
                 });
             }
             FetchOutcome::Fetched(fetched) => {
-                let manifest: Manifest = fetched.into_manifest(source, version);
+                let mut manifest =
+                    Manifest::new(source, version, fetched.origin, fetched.format, vec![fetched.part]);
+                manifest.etag = fetched.etag;
+                manifest.last_modified = fetched.last_modified;
                 self.zone.publish(&manifest).await?;
                 let bytes = manifest.bytes();
                 job.update(|job| {
@@ -79,11 +82,4 @@ impl Worker {
         }
         Ok(())
     }
-}
-
-fn origin(from: &str) -> Result<Url> {
-    Url::parse(from).map_err(|error| {
-        Error::new(Code::InvalidSpec, format!("`{from}` is not a URL: {error}"))
-            .hint("give file:///path, http(s)://, ftp:// or s3://")
-    })
 }

@@ -105,7 +105,7 @@ impl Worker {
             Err(error) => error.code != trireme_engine::Code::Storage,
         };
         if let (true, Some(rewritten)) = (unused, &rewritten) {
-            self.discard_files(name, rewritten.files.iter().map(|add| add.path.as_str())).await;
+            self.discard_files(name, &rewritten.files).await;
         }
         landed
     }

@@ -64,7 +64,7 @@ impl Worker {
                 Err(error) if error.code == Code::Conflict && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => {
                     if error.code != Code::Storage {
-                        self.discard_files(&name, written.files.iter().map(|add| add.path.as_str())).await;
+                        self.discard_files(&name, &written.files).await;
                     }
                     return Err(error);
                 }

@@ -1,0 +1,143 @@
+//! What there is: tables and raw versions, as the API shows them.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use prost_types::Timestamp;
+use trireme_engine::{
+    Code, Error, Result, SourceName, Storage, TableName,
+    delta::{Table, catalog},
+    raw::{Manifest, RawFormat, RawZone},
+};
+use trireme_proto::v1;
+
+use crate::service::{CatalogReader, RawReader};
+
+/// Tables or versions read at one time.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Lists a storage root.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    storage: Storage,
+    zone: RawZone,
+}
+
+impl Listing {
+    /// Of this root.
+    pub fn new(storage: Storage) -> Self {
+        Self { zone: RawZone::new(storage.clone()), storage }
+    }
+
+    async fn versions(&self, source: &SourceName) -> Result<Vec<Manifest>> {
+        let versions = self.zone.list_versions(source).await?;
+        let manifests = stream::iter(versions).map(|version| async move { self.zone.get(source, Some(&version)).await });
+        manifests.buffered(SIDE_BY_SIDE).try_collect().await
+    }
+}
+
+fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos() as i32 }
+}
+
+async fn describe(table: &Table) -> Result<(v1::Table, catalog::TableDescription)> {
+    let described = catalog::describe(table)?;
+    let newest = catalog::history(table, 1).await?;
+    let shown = v1::Table {
+        name: described.name.to_string(),
+        version: described.version as i64,
+        rows: described.rows.map_or(-1, |rows| rows as i64),
+        files: described.files,
+        bytes: described.bytes,
+        modified_at: newest.first().and_then(|commit| commit.time).map(timestamp),
+    };
+    Ok((shown, described))
+}
+
+#[async_trait]
+impl CatalogReader for Listing {
+    async fn list_tables(&self) -> Result<Vec<v1::Table>> {
+        let names = catalog::list(&self.storage).await?;
+        let tables = stream::iter(names).map(|name| async move {
+            let table = catalog::open(&self.storage, &name).await?;
+            describe(&table).await.map(|(shown, _)| shown)
+        });
+        tables.buffered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    async fn describe_table(&self, table: &TableName) -> Result<v1::DescribeTableResponse> {
+        let (shown, described) = describe(&catalog::open(&self.storage, table).await?).await?;
+        let columns = described.columns.into_iter();
+        Ok(v1::DescribeTableResponse {
+            table: Some(shown),
+            location: described.location,
+            columns: columns
+                .map(|column| v1::Column { name: column.name, r#type: column.type_name, nullable: column.nullable })
+                .collect(),
+            partition_columns: described.partition_columns,
+            properties: described.properties.into_iter().collect(),
+            min_reader_version: u32::try_from(described.protocol.0).unwrap_or_default(),
+            min_writer_version: u32::try_from(described.protocol.1).unwrap_or_default(),
+        })
+    }
+
+    async fn table_history(&self, table: &TableName, limit: usize) -> Result<Vec<v1::TableCommit>> {
+        let commits = catalog::history(&catalog::open(&self.storage, table).await?, limit).await?;
+        let shown = commits.into_iter().map(|commit| v1::TableCommit {
+            version: commit.version as i64,
+            timestamp: commit.time.map(timestamp),
+            operation: commit.operation,
+            parameters: commit.parameters.into_iter().collect(),
+            metrics: commit.metrics.into_iter().collect(),
+            engine: commit.engine,
+            job: commit.job_id,
+        });
+        Ok(shown.collect())
+    }
+}
+
+#[async_trait]
+impl RawReader for Listing {
+    async fn list_sources(&self) -> Result<Vec<v1::Source>> {
+        let names = self.zone.list_sources().await?;
+        let sources = stream::iter(names).map(|name| async move {
+            let versions = self.versions(&name).await?;
+            let current = self.zone.current(&name).await?;
+            Ok::<_, Error>(v1::Source {
+                name: name.to_string(),
+                current: current.map(|version| version.to_string()).unwrap_or_default(),
+                versions: versions.len() as u32,
+                bytes: versions.iter().map(Manifest::bytes).sum(),
+            })
+        });
+        sources.buffered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    async fn list_versions(&self, source: &SourceName) -> Result<Vec<v1::RawVersion>> {
+        let current = self.zone.current(source).await?;
+        let versions = self.versions(source).await?;
+        if versions.is_empty() {
+            // Says which sources there are.
+            self.zone.get(source, None).await?;
+            return Err(Error::new(Code::SourceNotFound, format!("no source `{source}` in the raw zone")));
+        }
+        let shown = versions.into_iter().map(|manifest| v1::RawVersion {
+            version: manifest.version.to_string(),
+            origin: manifest.origin.clone(),
+            format: match manifest.format {
+                RawFormat::Json => v1::RawFormat::Json,
+                RawFormat::Csv => v1::RawFormat::Csv,
+                RawFormat::Parquet => v1::RawFormat::Parquet,
+            }
+            .into(),
+            bytes: manifest.bytes(),
+            sha256: manifest.parts.first().map(|part| part.sha256.clone()).unwrap_or_default(),
+            etag: manifest.etag.clone().unwrap_or_default(),
+            last_modified: manifest.last_modified.clone().unwrap_or_default(),
+            downloaded_at: DateTime::parse_from_rfc3339(&manifest.downloaded_at).ok().map(|time| timestamp(time.to_utc())),
+            splits: manifest.parts.iter().map(|part| part.splits.len() as u32).sum(),
+            current: current.as_ref() == Some(&manifest.version),
+        });
+        Ok(shown.collect())
+    }
+}
