@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod names;
+pub mod raw;
 pub mod storage;
 
 pub use error::{Code, Error, Result};
