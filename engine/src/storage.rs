@@ -3,8 +3,12 @@
 //! `raw/<source>/<version>/…` raw zone, `tables/<schema>/<table>/` Delta tables, `jobs/` the job journal. Credentials come from the process
 //! environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`), never from a spec or a session setting.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
+use dashmap::DashMap;
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, path::Path};
 use url::Url;
@@ -41,6 +45,16 @@ impl Storage {
         }
         let (store, prefix) = open_store(&root)?;
         Ok(Self { root, store, prefix })
+    }
+
+    /// The storage root of this URL, opened once in a process: executors learn it from each task's rows.
+    pub fn shared(root: &str) -> Result<Self> {
+        static OPENED: LazyLock<DashMap<String, Storage>> = LazyLock::new(DashMap::new);
+        if let Some(opened) = OPENED.get(root) {
+            return Ok(opened.clone());
+        }
+        let opened = Self::open(root)?;
+        Ok(OPENED.entry(root.to_string()).or_insert(opened).clone())
     }
 
     /// The store that holds the root; paths in it are whole, see [`Storage::path`].
@@ -138,8 +152,8 @@ pub fn open_store(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value)).filter(|(key, _)| {
         ["aws_", "azure_", "google_"].iter().any(|prefix| key.starts_with(prefix)) || key == "allow_http"
     });
-    let (store, path) = object_store::parse_url_opts(url, environment)
-        .map_err(|error| invalid(url.as_str(), &error.to_string()))?;
+    let (store, path) =
+        object_store::parse_url_opts(url, environment).map_err(|error| invalid(url.as_str(), &error.to_string()))?;
     Ok((Arc::from(store), path))
 }
 

@@ -22,11 +22,7 @@ fn regenerate(out: &Path) {
         file.source_code_info = None;
     }
     fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&served)).unwrap();
-    tonic_prost_build::configure()
-        .out_dir(out)
-        .build_transport(false)
-        .compile_fds(descriptors)
-        .unwrap();
+    tonic_prost_build::configure().out_dir(out).build_transport(false).compile_fds(descriptors).unwrap();
 }
 
 #[test]

@@ -20,6 +20,9 @@ const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 /// Longest record. A quote or a bracket that is never closed would otherwise take the rest of the file into memory.
 const MAX_RECORD: usize = 256 * 1024 * 1024;
 
+/// How far back from a split the start of its line is looked for.
+const LINE_BEFORE: u64 = 64 * 1024;
+
 /// Text that is not what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Malformed {
@@ -189,7 +192,13 @@ async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
     let splits = part.map(|part| part.splits.as_slice()).unwrap_or_default();
     let known = splits.iter().rev().find(|split| split.offset <= malformed.offset);
     let (mut at, mut line) = known.map_or((0, 1), |split| (split.offset, split.line));
-    let mut line_start = at;
+    // A split may be in the middle of a line; a line that began very much earlier is counted from there.
+    let mut line_start = at.saturating_sub(LINE_BEFORE);
+    if let Ok(before) = piece.store.get_range(&piece.path, line_start..at).await
+        && let Some(last) = memchr::memrchr(b'\n', &before)
+    {
+        line_start += last as u64 + 1;
+    }
     while at < malformed.offset {
         let to = malformed.offset.min(at + READ_BYTES);
         let Ok(bytes) = piece.store.get_range(&piece.path, at..to).await else { break };

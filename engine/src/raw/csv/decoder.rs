@@ -12,7 +12,10 @@ use memchr::{memchr, memchr3};
 use crate::{
     error::Result,
     raw::{
-        json::{columns::cast_text, lex::{Bad, Lex, Stop, bad}},
+        json::{
+            columns::cast_text,
+            lex::{Bad, Lex, Stop, bad},
+        },
         manifest::BYTE_ORDER_MARK,
         piece::{Decode, Malformed},
         text::Text,
@@ -191,7 +194,9 @@ impl CsvDecoder {
             return Err(Stop::Incomplete);
         }
         let mark = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-        let Some(start) = next_record(text, mark) else { return if end { Ok(text.len()) } else { Err(Stop::Incomplete) } };
+        let Some(start) = next_record(text, mark) else {
+            return if end { Ok(text.len()) } else { Err(Stop::Incomplete) };
+        };
         let (_, after) = record(text, start, end, |_, _| {})?;
         self.header = false;
         Ok(after)
@@ -269,7 +274,10 @@ impl Decode for CsvDecoder {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.starts.len()));
         self.starts.clear();
-        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
-            .map_err(|error| Malformed { offset: 0, what: error.to_string(), path: Vec::new() })
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(|error| Malformed {
+            offset: 0,
+            what: error.to_string(),
+            path: Vec::new(),
+        })
     }
 }

@@ -30,7 +30,12 @@ pub async fn csv_schema(zone: &RawZone, manifest: &Manifest, declared: Option<&S
                     Code::BadRecord,
                     format!(
                         "{}@{}: the header of {} is {}, that of {} is {}",
-                        manifest.source, manifest.version, manifest.parts[0].path, first.join(","), part.path, names.join(",")
+                        manifest.source,
+                        manifest.version,
+                        manifest.parts[0].path,
+                        first.join(","),
+                        part.path,
+                        names.join(",")
                     ),
                 ));
             }
@@ -76,7 +81,10 @@ async fn names(zone: &RawZone, manifest: &Manifest, part: &str, bytes: u64) -> R
                     .hint("is this CSV? the format can be given with `format:`"));
             }
             Err(Stop::Bad(bad)) => {
-                return Err(Error::new(Code::BadRecord, format!("{file}: line 1, column {}: {}", bad.at + 1, bad.what)));
+                return Err(Error::new(
+                    Code::BadRecord,
+                    format!("{file}: line 1, column {}: {}", bad.at + 1, bad.what),
+                ));
             }
         }
     };

@@ -12,9 +12,7 @@ use arrow::{
     datatypes::{DataType, FieldRef, Fields},
 };
 
-use super::lex::{
-    Bad, Lex, Stop, compact, fields, items, literal, number, skip_value, string, unescape, unexpected,
-};
+use super::lex::{Bad, Lex, Stop, compact, fields, items, literal, number, skip_value, string, unescape, unexpected};
 use crate::{
     error::{Code, Error, Result},
     raw::text::Text,
@@ -35,7 +33,11 @@ enum Values {
     Text(Text),
     /// Text that is cast when the batch is finished: dates, decimals, narrower numbers of a declared schema.
     Cast(Text, DataType),
-    List { offsets: Vec<i32>, item: Box<Column>, field: FieldRef },
+    List {
+        offsets: Vec<i32>,
+        item: Box<Column>,
+        field: FieldRef,
+    },
     Struct(StructColumns),
 }
 
@@ -53,11 +55,9 @@ impl Column {
             DataType::Int64 => Values::Long(Vec::new()),
             DataType::Float64 => Values::Double(Vec::new()),
             DataType::Utf8 => Values::Text(Text::new()),
-            DataType::List(field) => Values::List {
-                offsets: vec![0],
-                item: Box::new(Self::new(field.data_type())?),
-                field: field.clone(),
-            },
+            DataType::List(field) => {
+                Values::List { offsets: vec![0], item: Box::new(Self::new(field.data_type())?), field: field.clone() }
+            }
             DataType::Struct(fields) => Values::Struct(StructColumns::new(fields)?),
             _ if arrow::compute::can_cast_types(&DataType::Utf8, data_type) => {
                 Values::Cast(Text::new(), data_type.clone())
@@ -173,7 +173,9 @@ impl Column {
             Values::List { offsets, item, field } => {
                 let offsets = std::mem::replace(offsets, vec![0]);
                 let items = item.finish().map_err(|bad| BadRow {
-                    row: offsets.partition_point(|start| usize::try_from(*start).is_ok_and(|start| start <= bad.row)).saturating_sub(1),
+                    row: offsets
+                        .partition_point(|start| usize::try_from(*start).is_ok_and(|start| start <= bad.row))
+                        .saturating_sub(1),
                     bad: bad.bad,
                 })?;
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
@@ -396,7 +398,6 @@ pub(crate) fn push_record(columns: &mut StructColumns, text: &[u8], at: usize) -
     columns.push(text, at, 0).inspect_err(|_| columns.truncate(row))
 }
 
-
 #[cfg(test)]
 mod tests {
     use arrow::{
@@ -437,8 +438,16 @@ mod tests {
         }
         let arrays = columns.finish_columns().unwrap();
         let strings: Vec<_> = arrays[0].as_string::<i32>().iter().collect();
-        let expected =
-            [Some("a\nbé"), Some("1.50"), Some("true"), Some(r#"{"k":[1,2,"x y"]}"#), None, None, Some("last"), Some("escaped key")];
+        let expected = [
+            Some("a\nbé"),
+            Some("1.50"),
+            Some("true"),
+            Some(r#"{"k":[1,2,"x y"]}"#),
+            None,
+            None,
+            Some("last"),
+            Some("escaped key"),
+        ];
         assert_eq!(strings, expected);
     }
 
@@ -449,7 +458,10 @@ mod tests {
         for (text, what) in [
             (r#"{"xs": [{"n": 1}, {"n": "one"}]}"#, "found a string, expected a whole number"),
             (r#"{"xs": [{"n": 1.5}]}"#, "found the number 1.5, expected a whole number"),
-            (r#"{"xs": [{"n": 9223372036854775808}]}"#, "found the number 9223372036854775808, expected a whole number of 64 bits"),
+            (
+                r#"{"xs": [{"n": 9223372036854775808}]}"#,
+                "found the number 9223372036854775808, expected a whole number of 64 bits",
+            ),
         ] {
             let (path, found) = why(push_record(&mut columns, text.as_bytes(), 0).unwrap_err());
             assert_eq!((path, found.as_str()), (vec!["n".to_string(), "xs".to_string()], what));
@@ -516,7 +528,14 @@ mod tests {
         let long = "(0|-?[1-9][0-9]{0,17}|null)".boxed();
         let double = r"(0|-?[1-9][0-9]{0,5}(\.[0-9]{1,4})?(e-?[1-9])?|null)".boxed();
         let unknown = r#"\{"n": \[1, "\\"\]"\]\}"#.boxed();
-        let fields = [("n", long.clone()), ("d", double), ("o", object.clone()), ("l", list(object)), ("ll", list(list(long))), ("unknown", unknown)];
+        let fields = [
+            ("n", long.clone()),
+            ("d", double),
+            ("o", object.clone()),
+            ("l", list(object)),
+            ("ll", list(list(long))),
+            ("unknown", unknown),
+        ];
         let fields: Vec<_> = fields
             .into_iter()
             .map(|(name, value)| proptest::option::of(value.prop_map(move |value| format!("\"{name}\":\t{value}"))))
@@ -538,7 +557,7 @@ mod tests {
             }
             let ours = RecordBatch::try_new(schema.clone(), columns.finish_columns().unwrap()).unwrap();
             let text = records.join("
-");
+    ");
             let mut oracle = ReaderBuilder::new(schema).build(text.as_bytes()).unwrap();
             prop_assert_eq!(ours, oracle.next().unwrap().unwrap());
         }

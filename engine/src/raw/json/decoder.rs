@@ -68,7 +68,10 @@ impl Decode for JsonDecoder {
             Malformed { offset, what: bad.bad.what, path: bad.bad.path }
         })?;
         self.starts.clear();
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-            .map_err(|error| Malformed { offset: 0, what: error.to_string(), path: Vec::new() })
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| Malformed {
+            offset: 0,
+            what: error.to_string(),
+            path: Vec::new(),
+        })
     }
 }

@@ -44,10 +44,11 @@ pub(crate) fn unexpected<T>(text: &[u8], at: usize, expected: &str) -> Lex<T> {
         Some(b'"') => "a string".to_string(),
         Some(b'{') => "an object".to_string(),
         Some(b'[') => "an array".to_string(),
-        Some(byte @ (b'-' | b'0'..=b'9')) if !expected.contains('`') => {
-            let end = number(text, at).map_or(at + 1, |(end, _)| end);
-            let digits = text.get(at..end).map(String::from_utf8_lossy).unwrap_or_default();
-            if digits.is_empty() { format!("`{}`", char::from(*byte)) } else { format!("the number {digits}") }
+        Some(b'-' | b'0'..=b'9') => {
+            let is_number = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+            let digits: String =
+                text[at..].iter().take(40).take_while(is_number).map(|byte| char::from(*byte)).collect();
+            format!("the number {digits}")
         }
         Some(b't') if text[at..].starts_with(b"true") => "true".to_string(),
         Some(b'f') if text[at..].starts_with(b"false") => "false".to_string(),
@@ -165,7 +166,7 @@ pub(crate) fn number(text: &[u8], at: usize) -> Lex<(usize, bool)> {
         match (end > at, text.get(end)) {
             (_, None) => Err(Stop::Incomplete),
             (true, _) => Ok(end),
-            (false, _) => unexpected(text, end, "a digit of a `number`"),
+            (false, _) => unexpected(text, end, "a digit"),
         }
     };
     let start = at + usize::from(text.get(at) == Some(&b'-'));
@@ -195,7 +196,7 @@ pub(crate) fn literal(text: &[u8], at: usize, word: &[u8]) -> Lex<usize> {
     } else if word.starts_with(rest) {
         Err(Stop::Incomplete)
     } else {
-        unexpected(text, at, "a JSON value (`object`, `array`, `string`, `number`, true, false or null)")
+        unexpected(text, at, "a JSON value")
     }
 }
 

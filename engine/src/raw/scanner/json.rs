@@ -174,6 +174,10 @@ impl JsonScanner {
             _ => false,
         };
         let region = if matches!(self.state, State::Start(3)) { 3 } else { 0 };
-        Scan { layout: Some(self.layout), records: well.then_some(self.notes.records), splits: self.notes.into_splits(region) }
+        Scan {
+            layout: Some(self.layout),
+            records: well.then_some(self.notes.records),
+            splits: self.notes.into_splits(region),
+        }
     }
 }

@@ -47,7 +47,12 @@ fn lines_are_right(text: &[u8], part: &Part) -> bool {
 }
 
 /// The column `k` of every record, as JSON text.
-fn read_json(text: &[u8], split_size: u64, chunk: usize, rows: usize) -> Result<(Vec<Option<String>>, Part), Malformed> {
+fn read_json(
+    text: &[u8],
+    split_size: u64,
+    chunk: usize,
+    rows: usize,
+) -> Result<(Vec<Option<String>>, Part), Malformed> {
     let (part, layout) = scan(RawFormat::Json, text, split_size, chunk);
     assert!(lines_are_right(text, &part));
     let schema = Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true)]));
@@ -57,7 +62,9 @@ fn read_json(text: &[u8], split_size: u64, chunk: usize, rows: usize) -> Result<
     })?;
     let values = |batch: &RecordBatch| {
         let column = batch.column(0).as_string::<i32>().clone();
-        (0..column.len()).map(move |row| column.is_valid(row).then(|| column.value(row).to_string())).collect::<Vec<_>>()
+        (0..column.len())
+            .map(move |row| column.is_valid(row).then(|| column.value(row).to_string()))
+            .collect::<Vec<_>>()
     };
     Ok((batches.iter().flat_map(values).collect(), part))
 }
@@ -95,12 +102,14 @@ fn json_record() -> impl Strategy<Value = String> {
 fn json_text() -> impl Strategy<Value = (String, bool)> {
     let mark = prop_oneof![Just(""), Just("\u{feff}")];
     let between = prop_oneof![Just("\n"), Just("\r\n"), Just(" "), Just("\n\n  ")];
-    (proptest::collection::vec((json_record(), between), 0..12), any::<bool>(), mark).prop_map(|(records, array, mark)| {
-        let separator = if array { "," } else { "" };
-        let joined: Vec<_> = records.iter().map(|(record, space)| format!("{record}{space}")).collect();
-        let body = joined.join(separator);
-        (if array { format!("{mark} [{body} ]\n") } else { format!("{mark}{body}") }, array)
-    })
+    (proptest::collection::vec((json_record(), between), 0..12), any::<bool>(), mark).prop_map(
+        |(records, array, mark)| {
+            let separator = if array { "," } else { "" };
+            let joined: Vec<_> = records.iter().map(|(record, space)| format!("{record}{space}")).collect();
+            let body = joined.join(separator);
+            (if array { format!("{mark} [{body} ]\n") } else { format!("{mark}{body}") }, array)
+        },
+    )
 }
 
 fn json_oracle(text: &str) -> Result<Vec<Value>, serde_json::Error> {
