@@ -1,0 +1,283 @@
+//! Decodes a piece of a CSV file into record batches.
+//!
+//! RFC 4180, as the `csv` crate reads it: a line ends with `\n`, `\r\n` or `\r`, blank lines are no records, a quote matters only where a field starts,
+//! and two quotes in quotes are one. Unlike there, an unquoted empty field is NULL and quotes that are never closed are an error.
+
+use arrow::{
+    array::{ArrayRef, NullBufferBuilder, RecordBatch, RecordBatchOptions},
+    datatypes::{DataType, SchemaRef},
+};
+use memchr::{memchr, memchr3};
+
+use crate::{
+    error::Result,
+    raw::{
+        json::{
+            columns::cast_text,
+            lex::{Bad, Lex, Stop, bad},
+        },
+        manifest::BYTE_ORDER_MARK,
+        piece::{Decode, Malformed},
+        text::Text,
+    },
+};
+
+/// A field of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    /// The bytes between these offsets.
+    Plain(usize, usize),
+    /// The same, of what stood in quotes; with doubled quotes or text after the closing quote, which take another pass.
+    Quoted { from: usize, to: usize, simple: bool },
+}
+
+/// What ends a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Comma,
+    Record,
+}
+
+/// Offset of the next record; `None` if there are only line ends.
+pub(super) fn next_record(text: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(b'\n' | b'\r') = text.get(at) {
+        at += 1;
+    }
+    (at < text.len()).then_some(at)
+}
+
+/// Reads the field at `at`: the field, what ends it and the offset after that.
+#[inline]
+fn field(text: &[u8], at: usize, end: bool) -> Lex<(Field, End, usize)> {
+    let (from, quoted) = match text.get(at) {
+        Some(b'"') => (at + 1, quotes(text, at + 1, end)?),
+        _ => (at, (at, true)),
+    };
+    let (closing, simple) = quoted;
+    let is_quoted = from > at;
+    let rest = if is_quoted { closing + 1 } else { from };
+    let (stop, ends, after) = match memchr3(b',', b'\n', b'\r', text.get(rest..).unwrap_or_default()) {
+        Some(length) if text[rest + length] == b',' => (rest + length, End::Comma, rest + length + 1),
+        Some(length) => (rest + length, End::Record, rest + length + 1),
+        None if end => (text.len(), End::Record, text.len()),
+        None => return Err(Stop::Incomplete),
+    };
+    let field = if !is_quoted {
+        Field::Plain(from, stop)
+    } else if stop == rest {
+        Field::Quoted { from, to: closing, simple }
+    } else {
+        Field::Quoted { from, to: stop, simple: false }
+    };
+    Ok((field, ends, after))
+}
+
+/// The offset of the quote that closes what starts at `from`, and whether there is no doubled quote before it.
+fn quotes(text: &[u8], from: usize, end: bool) -> Lex<(usize, bool)> {
+    let mut at = from;
+    let mut simple = true;
+    loop {
+        let Some(length) = memchr(b'"', text.get(at..).unwrap_or_default()) else {
+            return if end { bad(from - 1, "found a quote that is never closed") } else { Err(Stop::Incomplete) };
+        };
+        at += length;
+        match text.get(at + 1) {
+            Some(b'"') => {
+                simple = false;
+                at += 2;
+            }
+            None if !end => return Err(Stop::Incomplete),
+            _ => return Ok((at, simple)),
+        }
+    }
+}
+
+/// Appends a quoted field that is not simple: doubled quotes up to the closing one, then bytes as they are.
+fn unquote(mut raw: &[u8], out: &mut Vec<u8>) {
+    while let Some(length) = memchr(b'"', raw) {
+        out.extend_from_slice(&raw[..length]);
+        raw = &raw[length + 1..];
+        match raw.strip_prefix(b"\"") {
+            Some(rest) => {
+                out.push(b'"');
+                raw = rest;
+            }
+            None => break,
+        }
+    }
+    out.extend_from_slice(raw);
+}
+
+/// Reads the record at `at`, calling `each` with its fields: the number of fields and the offset after it.
+#[inline]
+fn record(text: &[u8], mut at: usize, end: bool, mut each: impl FnMut(usize, Field)) -> Lex<(usize, usize)> {
+    let mut index = 0;
+    loop {
+        let (found, ends, after) = field(text, at, end)?;
+        each(index, found);
+        index += 1;
+        at = after;
+        if ends == End::Record {
+            return Ok((index, at));
+        }
+    }
+}
+
+/// The fields of the first record, for a header; `None` if the text holds none.
+pub(super) fn first_record(text: &[u8], end: bool) -> Lex<Option<Vec<Vec<u8>>>> {
+    let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    let Some(start) = next_record(text, start) else { return if end { Ok(None) } else { Err(Stop::Incomplete) } };
+    let mut fields = Vec::new();
+    record(text, start, end, |_, field| {
+        let mut content = Vec::new();
+        append(text, field, &mut content);
+        fields.push(content);
+    })?;
+    Ok(Some(fields))
+}
+
+/// Appends a field's content; false if it is NULL.
+#[inline]
+fn append(text: &[u8], field: Field, out: &mut Vec<u8>) -> bool {
+    match field {
+        Field::Plain(from, to) => {
+            out.extend_from_slice(&text[from..to]);
+            to > from
+        }
+        Field::Quoted { from, to, simple: true } => {
+            out.extend_from_slice(&text[from..to]);
+            true
+        }
+        Field::Quoted { from, to, simple: false } => {
+            unquote(&text[from..to], out);
+            true
+        }
+    }
+}
+
+/// A column that is asked for.
+#[derive(Debug)]
+struct Column {
+    text: Text,
+    valid: NullBufferBuilder,
+    data_type: DataType,
+}
+
+/// Decoder of one piece; columns that are not asked for are only stepped over.
+#[derive(Debug)]
+pub(crate) struct CsvDecoder {
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// For each field of a record, the column that takes it.
+    takers: Vec<Option<usize>>,
+    /// The header is still to come.
+    header: bool,
+    /// Offset in the file of each row of the batch at hand.
+    starts: Vec<u64>,
+}
+
+impl CsvDecoder {
+    /// A decoder of a file with `width` fields, of which `indices` are asked for and make up `schema`.
+    pub fn new(schema: SchemaRef, width: usize, indices: &[usize], first: bool) -> Self {
+        let columns = schema.fields().iter().map(|field| Column {
+            text: Text::new(),
+            valid: NullBufferBuilder::new(0),
+            data_type: field.data_type().clone(),
+        });
+        let takers = (0..width).map(|index| indices.iter().position(|wanted| *wanted == index)).collect();
+        Self { columns: columns.collect(), schema, takers, header: first, starts: Vec::new() }
+    }
+
+    /// Skips the byte order mark and the header; the offset after them.
+    fn skip_header(&mut self, text: &[u8], end: bool) -> Lex<usize> {
+        if text.len() < BYTE_ORDER_MARK.len() && !end {
+            return Err(Stop::Incomplete);
+        }
+        let mark = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let Some(start) = next_record(text, mark) else {
+            return if end { Ok(text.len()) } else { Err(Stop::Incomplete) };
+        };
+        let (_, after) = record(text, start, end, |_, _| {})?;
+        self.header = false;
+        Ok(after)
+    }
+
+    fn push(&mut self, text: &[u8], start: usize, end: bool) -> Lex<usize> {
+        let width = self.takers.len();
+        let (columns, takers) = (&mut self.columns, &self.takers);
+        let (found, after) = record(text, start, end, |index, field| {
+            if let Some(column) = takers.get(index).copied().flatten().and_then(|taker| columns.get_mut(taker)) {
+                let valid = append(text, field, &mut column.text.bytes);
+                column.text.end();
+                column.valid.append(valid);
+            }
+        })?;
+        if found == width {
+            Ok(after)
+        } else {
+            bad(start, format!("found a record of {found} fields, the header has {width}"))
+        }
+    }
+}
+
+impl Decode for CsvDecoder {
+    fn decode(&mut self, text: &[u8], base: u64, end: bool, rows: usize) -> Result<usize, Malformed> {
+        let mut at = 0;
+        if self.header {
+            match self.skip_header(text, end) {
+                Ok(after) => at = after,
+                Err(Stop::Incomplete) if !end => return Ok(0),
+                Err(stop) => return Err(Malformed::cut_short(stop, text, base)),
+            }
+        }
+        while self.starts.len() < rows {
+            let Some(start) = next_record(text, at) else { return Ok(text.len()) };
+            match self.push(text, start, end) {
+                Ok(after) => {
+                    self.starts.push(base + start as u64);
+                    at = after;
+                }
+                Err(Stop::Incomplete) if !end => {
+                    let rows = self.starts.len();
+                    for column in &mut self.columns {
+                        column.text.truncate(rows);
+                        column.valid.truncate(rows);
+                    }
+                    return Ok(start);
+                }
+                Err(stop) => return Err(Malformed::cut_short(stop, text, base)),
+            }
+        }
+        Ok(at)
+    }
+
+    fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, Malformed> {
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            let array = match column.text.finish(&mut column.valid) {
+                Ok(strings) if column.data_type == DataType::Utf8 => Ok(std::sync::Arc::new(strings) as ArrayRef),
+                Ok(strings) => cast_text(&(std::sync::Arc::new(strings) as ArrayRef), &column.data_type)
+                    .map_err(|bad| (bad.row, bad.bad)),
+                Err(row) => {
+                    Err((row, Bad { at: 0, what: "found text that is not UTF-8".to_string(), path: Vec::new() }))
+                }
+            };
+            arrays.push(array.map_err(|(row, bad)| Malformed {
+                offset: self.starts.get(row).copied().unwrap_or_default(),
+                what: bad.what,
+                path: vec![self.schema.field(index).name().clone()],
+            })?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.starts.len()));
+        self.starts.clear();
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(|error| Malformed {
+            offset: 0,
+            what: error.to_string(),
+            path: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,565 @@
+//! Columns that JSON values are appended to. A record that turns out to be cut short can be taken back.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, ListArray, NullBufferBuilder,
+        StructArray,
+    },
+    buffer::{OffsetBuffer, ScalarBuffer},
+    compute::{CastOptions, cast_with_options},
+    datatypes::{DataType, FieldRef, Fields},
+};
+
+use super::lex::{Bad, Lex, Stop, compact, fields, items, literal, number, skip_value, string, unescape, unexpected};
+use crate::{
+    error::{Code, Error, Result},
+    raw::text::Text,
+};
+
+/// One column under construction.
+#[derive(Debug)]
+pub(crate) struct Column {
+    valid: NullBufferBuilder,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Bool(BooleanBufferBuilder),
+    Long(Vec<i64>),
+    Double(Vec<f64>),
+    Text(Text),
+    /// Text that is cast when the batch is finished: dates, decimals, narrower numbers of a declared schema.
+    Cast(Text, DataType),
+    List {
+        offsets: Vec<i32>,
+        item: Box<Column>,
+        field: FieldRef,
+    },
+    Struct(StructColumns),
+}
+
+/// What could not be put into an array, and in which row of its column.
+#[derive(Debug)]
+pub(crate) struct BadRow {
+    pub row: usize,
+    pub bad: Bad,
+}
+
+impl Column {
+    pub fn new(data_type: &DataType) -> Result<Self> {
+        let values = match data_type {
+            DataType::Boolean => Values::Bool(BooleanBufferBuilder::new(0)),
+            DataType::Int64 => Values::Long(Vec::new()),
+            DataType::Float64 => Values::Double(Vec::new()),
+            DataType::Utf8 => Values::Text(Text::new()),
+            DataType::List(field) => {
+                Values::List { offsets: vec![0], item: Box::new(Self::new(field.data_type())?), field: field.clone() }
+            }
+            DataType::Struct(fields) => Values::Struct(StructColumns::new(fields)?),
+            _ if arrow::compute::can_cast_types(&DataType::Utf8, data_type) => {
+                Values::Cast(Text::new(), data_type.clone())
+            }
+            _ => {
+                return Err(Error::new(Code::InvalidSpec, format!("JSON can't be read as {data_type}"))
+                    .hint("declare the field as a string and convert it by an expression"));
+            }
+        };
+        Ok(Self { valid: NullBufferBuilder::new(0), values })
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.valid.len()
+    }
+
+    #[inline]
+    pub fn push_null(&mut self) {
+        match &mut self.values {
+            Values::Bool(values) => values.append(false),
+            Values::Long(values) => values.push(0),
+            Values::Double(values) => values.push(0.0),
+            Values::Text(text) | Values::Cast(text, _) => text.end(),
+            Values::List { offsets, .. } => offsets.push(offsets.last().copied().unwrap_or(0)),
+            Values::Struct(columns) => columns.push_nulls(),
+        }
+        self.valid.append_null();
+    }
+
+    /// Keeps the first `len` values.
+    pub fn truncate(&mut self, len: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.truncate(len),
+            Values::Long(values) => values.truncate(len),
+            Values::Double(values) => values.truncate(len),
+            Values::Text(text) | Values::Cast(text, _) => text.truncate(len),
+            Values::List { offsets, item, .. } => {
+                offsets.truncate(len + 1);
+                item.truncate(offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0));
+            }
+            Values::Struct(columns) => columns.truncate(len),
+        }
+        self.valid.truncate(len);
+    }
+
+    /// Appends the value that starts at `at`; the offset after it. What was appended of a value that is cut short stays until it is truncated.
+    pub fn push(&mut self, text: &[u8], at: usize, depth: u32) -> Lex<usize> {
+        if text.get(at) == Some(&b'n') {
+            let end = literal(text, at, b"null")?;
+            self.push_null();
+            return Ok(end);
+        }
+        let end = match &mut self.values {
+            Values::Bool(values) => {
+                let value = text.get(at) == Some(&b't');
+                let end = match text.get(at) {
+                    Some(b't') => literal(text, at, b"true")?,
+                    Some(b'f') => literal(text, at, b"false")?,
+                    _ => return unexpected(text, at, "true or false"),
+                };
+                values.append(value);
+                end
+            }
+            Values::Long(values) => {
+                let (value, end) = long(text, at)?;
+                values.push(value);
+                end
+            }
+            Values::Double(values) => {
+                let (value, end) = double(text, at)?;
+                values.push(value);
+                end
+            }
+            Values::Text(strings) => push_text(strings, text, at, depth)?,
+            Values::Cast(strings, data_type) => {
+                if let Some(b'{' | b'[') = text.get(at) {
+                    return unexpected(text, at, &format!("a value of type {data_type}"));
+                }
+                push_text(strings, text, at, depth)?
+            }
+            Values::List { offsets, item, .. } => {
+                if text.get(at) != Some(&b'[') {
+                    return unexpected(text, at, "an array");
+                }
+                let end = items(text, at, depth, |at| item.push(text, at, depth + 1))?;
+                offsets.push(i32::try_from(item.len()).unwrap_or(i32::MAX));
+                end
+            }
+            Values::Struct(columns) => {
+                if text.get(at) != Some(&b'{') {
+                    return unexpected(text, at, "an object");
+                }
+                columns.push(text, at, depth)?
+            }
+        };
+        self.valid.append_non_null();
+        Ok(end)
+    }
+
+    /// The array, leaving none here.
+    pub fn finish(&mut self) -> Result<ArrayRef, BadRow> {
+        let len = self.len();
+        Ok(match &mut self.values {
+            Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), self.valid.finish())),
+            Values::Long(values) => Arc::new(Int64Array::new(take(values).into(), self.valid.finish())),
+            Values::Double(values) => Arc::new(Float64Array::new(take(values).into(), self.valid.finish())),
+            Values::Text(text) => Arc::new(text.finish(&mut self.valid).map_err(not_text)?),
+            Values::Cast(text, to) => {
+                let strings: ArrayRef = Arc::new(text.finish(&mut self.valid).map_err(not_text)?);
+                cast_text(&strings, to)?
+            }
+            Values::List { offsets, item, field } => {
+                let offsets = std::mem::replace(offsets, vec![0]);
+                let items = item.finish().map_err(|bad| BadRow {
+                    row: offsets
+                        .partition_point(|start| usize::try_from(*start).is_ok_and(|start| start <= bad.row))
+                        .saturating_sub(1),
+                    bad: bad.bad,
+                })?;
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+                Arc::new(ListArray::new(field.clone(), offsets, items, self.valid.finish()))
+            }
+            Values::Struct(columns) => Arc::new(columns.finish(len, &mut self.valid)?),
+        })
+    }
+}
+
+fn take<T>(values: &mut Vec<T>) -> Vec<T> {
+    let capacity = values.len();
+    std::mem::replace(values, Vec::with_capacity(capacity))
+}
+
+fn not_text(row: usize) -> BadRow {
+    BadRow { row, bad: Bad { at: 0, what: "found a string that is not UTF-8".into(), path: Vec::new() } }
+}
+
+/// Casts strings, and finds the first that can't be.
+pub(crate) fn cast_text(strings: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadRow> {
+    let strict = CastOptions { safe: false, ..Default::default() };
+    cast_with_options(strings, to, &strict).map_err(|error| {
+        let lenient = cast_with_options(strings, to, &CastOptions::default()).ok();
+        let row = lenient.and_then(|cast| (0..cast.len()).find(|row| cast.is_null(*row) && strings.is_valid(*row)));
+        BadRow { row: row.unwrap_or(0), bad: Bad { at: 0, what: error.to_string(), path: Vec::new() } }
+    })
+}
+
+#[inline]
+fn long(text: &[u8], at: usize) -> Lex<(i64, usize)> {
+    if !matches!(text.get(at), Some(b'-' | b'0'..=b'9')) {
+        return unexpected(text, at, "a whole number");
+    }
+    let (end, whole) = number(text, at)?;
+    if !whole {
+        return unexpected(text, at, "a whole number");
+    }
+    let negative = text[at] == b'-';
+    let mut value = 0i64;
+    for digit in &text[at + usize::from(negative)..end] {
+        let digit = i64::from(digit - b'0');
+        // Summed below zero, where there is room for the least number.
+        match value.checked_mul(10).and_then(|value| value.checked_sub(digit)) {
+            Some(next) => value = next,
+            None => return unexpected(text, at, "a whole number of 64 bits"),
+        }
+    }
+    let value = if negative { Some(value) } else { value.checked_neg() };
+    match value {
+        Some(value) => Ok((value, end)),
+        None => unexpected(text, at, "a whole number of 64 bits"),
+    }
+}
+
+#[inline]
+fn double(text: &[u8], at: usize) -> Lex<(f64, usize)> {
+    if !matches!(text.get(at), Some(b'-' | b'0'..=b'9')) {
+        return unexpected(text, at, "a number");
+    }
+    let (end, _) = number(text, at)?;
+    match std::str::from_utf8(&text[at..end]).ok().and_then(|digits| digits.parse::<f64>().ok()) {
+        Some(value) if value.is_finite() => Ok((value, end)),
+        _ => unexpected(text, at, "a number that fits 64 bits"),
+    }
+}
+
+/// Text as Spark reads it into a string column: a string's content, any other value as it is written.
+fn push_text(strings: &mut Text, text: &[u8], at: usize, depth: u32) -> Lex<usize> {
+    let end = match text.get(at) {
+        Some(b'"') => {
+            let (end, escaped) = string(text, at + 1)?;
+            if escaped {
+                unescape(text, at + 1, end, &mut strings.bytes)?;
+            } else {
+                strings.bytes.extend_from_slice(&text[at + 1..end]);
+            }
+            end + 1
+        }
+        Some(b'{' | b'[') => {
+            let end = skip_value(text, at, depth)?;
+            compact(text, at, end, &mut strings.bytes);
+            end
+        }
+        _ => {
+            let end = skip_value(text, at, depth)?;
+            strings.bytes.extend_from_slice(&text[at..end]);
+            end
+        }
+    };
+    strings.end();
+    Ok(end)
+}
+
+/// Columns of an object's fields.
+#[derive(Debug)]
+pub(crate) struct StructColumns {
+    fields: Fields,
+    columns: Vec<Column>,
+    by_name: HashMap<Box<[u8]>, usize>,
+    /// Objects.
+    len: usize,
+}
+
+/// Objects with up to so many asked-for fields are searched one by one, which beats hashing.
+const FEW: usize = 12;
+
+impl StructColumns {
+    pub fn new(fields: &Fields) -> Result<Self> {
+        let columns = fields.iter().map(|field| Column::new(field.data_type())).collect::<Result<Vec<_>>>()?;
+        let by_name =
+            fields.iter().enumerate().map(|(index, field)| (Box::from(field.name().as_bytes()), index)).collect();
+        Ok(Self { fields: fields.clone(), columns, by_name, len: 0 })
+    }
+
+    /// Objects appended.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Index of a field; most objects have their fields in the same order, so `expected` is tried first.
+    #[inline]
+    fn index_of(&self, name: &[u8], expected: usize) -> Option<usize> {
+        let is = |index: usize| self.fields.get(index).is_some_and(|field| field.name().as_bytes() == name);
+        if is(expected) {
+            Some(expected)
+        } else if self.columns.len() <= FEW {
+            (0..self.columns.len()).find(|index| is(*index))
+        } else {
+            self.by_name.get(name).copied()
+        }
+    }
+
+    /// Appends the object whose `{` is at `at`; the offset after it.
+    pub fn push(&mut self, text: &[u8], at: usize, depth: u32) -> Lex<usize> {
+        let row = self.len;
+        let mut expected = 0;
+        let mut unescaped = Vec::new();
+        let end = fields(text, at, depth, |key, (key_end, escaped), value| {
+            let index = if escaped {
+                unescaped.clear();
+                unescape(text, key, key_end, &mut unescaped)?;
+                self.index_of(&unescaped, expected)
+            } else {
+                self.index_of(&text[key..key_end], expected)
+            };
+            let Some(index) = index else { return skip_value(text, value, depth + 1) };
+            expected = index + 1;
+            let column = &mut self.columns[index];
+            // Of a field that is there twice the last one counts, as in Spark.
+            if column.len() > row {
+                column.truncate(row);
+            }
+            column.push(text, value, depth + 1).map_err(|stop| in_field(stop, self.fields[index].name()))
+        })?;
+        for column in &mut self.columns {
+            if column.len() == row {
+                column.push_null();
+            }
+        }
+        self.len += 1;
+        Ok(end)
+    }
+
+    pub fn push_nulls(&mut self) {
+        self.columns.iter_mut().for_each(Column::push_null);
+        self.len += 1;
+    }
+
+    pub fn truncate(&mut self, len: usize) {
+        self.columns.iter_mut().for_each(|column| column.truncate(len));
+        self.len = len;
+    }
+
+    /// Arrays of the fields, leaving none here.
+    pub fn finish_columns(&mut self) -> Result<Vec<ArrayRef>, BadRow> {
+        self.len = 0;
+        let named = self.columns.iter_mut().zip(&self.fields);
+        named
+            .map(|(column, field)| {
+                column.finish().map_err(|mut bad| {
+                    bad.bad.path.push(field.name().clone());
+                    bad
+                })
+            })
+            .collect()
+    }
+
+    fn finish(&mut self, len: usize, valid: &mut NullBufferBuilder) -> Result<StructArray, BadRow> {
+        let fields = self.fields.clone();
+        let columns = self.finish_columns()?;
+        Ok(if fields.is_empty() {
+            StructArray::new_empty_fields(len, valid.finish())
+        } else {
+            StructArray::new(fields, columns, valid.finish())
+        })
+    }
+}
+
+/// Says in which field a value is bad.
+fn in_field(stop: Stop, name: &str) -> Stop {
+    match stop {
+        Stop::Bad(mut bad) => {
+            bad.path.push(name.to_string());
+            Stop::Bad(bad)
+        }
+        Stop::Incomplete => Stop::Incomplete,
+    }
+}
+
+/// Reads a record, which must be an object, into `columns`; takes back what it appended when the record is cut short.
+pub(crate) fn push_record(columns: &mut StructColumns, text: &[u8], at: usize) -> Lex<usize> {
+    if text.get(at) != Some(&b'{') {
+        return match skip_value(text, at, 0) {
+            Err(Stop::Incomplete) => Err(Stop::Incomplete),
+            _ => unexpected(text, at, "an object, for a record is an object"),
+        };
+    }
+    let row = columns.len();
+    columns.push(text, at, 0).inspect_err(|_| columns.truncate(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{AsArray, RecordBatch},
+        datatypes::{Field, Int64Type, Schema},
+        json::ReaderBuilder,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn columns(fields: Vec<Field>) -> (StructColumns, Arc<Schema>) {
+        let schema = Arc::new(Schema::new(fields));
+        (StructColumns::new(schema.fields()).unwrap(), schema)
+    }
+
+    fn why(stop: Stop) -> (Vec<String>, String) {
+        match stop {
+            Stop::Bad(bad) => (bad.path, bad.what),
+            Stop::Incomplete => (Vec::new(), "incomplete".into()),
+        }
+    }
+
+    #[test]
+    fn whatever_stands_in_a_string_field_becomes_text() {
+        let (mut columns, _) = columns(vec![Field::new("s", DataType::Utf8, true)]);
+        for text in [
+            r#"{"s": "a\nb\u00e9"}"#,
+            r#"{"s": 1.50}"#,
+            r#"{"s": true}"#,
+            "{\"s\": {\"k\": [1,\n 2, \"x y\"]}}",
+            r#"{"s": null}"#,
+            "{}",
+            r#"{"s": 1, "s": "last"}"#,
+            r#"{"\u0073": "escaped key"}"#,
+        ] {
+            assert_eq!(push_record(&mut columns, text.as_bytes(), 0).ok(), Some(text.len()));
+        }
+        let arrays = columns.finish_columns().unwrap();
+        let strings: Vec<_> = arrays[0].as_string::<i32>().iter().collect();
+        let expected = [
+            Some("a\nbé"),
+            Some("1.50"),
+            Some("true"),
+            Some(r#"{"k":[1,2,"x y"]}"#),
+            None,
+            None,
+            Some("last"),
+            Some("escaped key"),
+        ];
+        assert_eq!(strings, expected);
+    }
+
+    #[test]
+    fn conflicts_say_which_field() {
+        let item = Field::new("item", DataType::Struct(vec![Field::new("n", DataType::Int64, true)].into()), true);
+        let (mut columns, _) = columns(vec![Field::new("xs", DataType::List(Arc::new(item)), true)]);
+        for (text, what) in [
+            (r#"{"xs": [{"n": 1}, {"n": "one"}]}"#, "found a string, expected a whole number"),
+            (r#"{"xs": [{"n": 1.5}]}"#, "found the number 1.5, expected a whole number"),
+            (
+                r#"{"xs": [{"n": 9223372036854775808}]}"#,
+                "found the number 9223372036854775808, expected a whole number of 64 bits",
+            ),
+        ] {
+            let (path, found) = why(push_record(&mut columns, text.as_bytes(), 0).unwrap_err());
+            assert_eq!((path, found.as_str()), (vec!["n".to_string(), "xs".to_string()], what));
+        }
+        let (path, found) = why(push_record(&mut columns, b"[1] ", 0).unwrap_err());
+        assert_eq!((path.len(), found.as_str()), (0, "found an array, expected an object, for a record is an object"));
+        assert_eq!(columns.finish_columns().unwrap()[0].len(), 0);
+    }
+
+    #[test]
+    fn whole_numbers_keep_their_ends() {
+        let (mut columns, _) = columns(vec![Field::new("n", DataType::Int64, true)]);
+        for text in [r#"{"n":-9223372036854775808}"#, r#"{"n":9223372036854775807}"#, r#"{"n":-0}"#] {
+            push_record(&mut columns, text.as_bytes(), 0).unwrap();
+        }
+        let arrays = columns.finish_columns().unwrap();
+        assert_eq!(arrays[0].as_primitive::<Int64Type>().values(), &[i64::MIN, i64::MAX, 0]);
+    }
+
+    #[test]
+    fn declared_types_are_cast_and_a_bad_value_is_found() {
+        let (mut columns, _) = columns(vec![Field::new("d", DataType::Date32, true)]);
+        for text in [r#"{"d": "2021-12-09"}"#, r#"{"d": null}"#, r#"{"d": "soon"}"#] {
+            push_record(&mut columns, text.as_bytes(), 0).unwrap();
+        }
+        let bad = columns.finish_columns().unwrap_err();
+        assert_eq!((bad.row, bad.bad.path), (2, vec!["d".to_string()]));
+    }
+
+    #[test]
+    fn text_that_is_no_utf8_is_found() {
+        let (mut columns, _) = columns(vec![Field::new("s", DataType::Utf8, true)]);
+        for text in [&b"{\"s\": \"ok\"}"[..], b"{\"s\": \"\xc3\"}", b"{\"s\": \"\xa9\"}"] {
+            push_record(&mut columns, text, 0).unwrap();
+        }
+        assert_eq!(columns.finish_columns().unwrap_err().row, 1);
+    }
+
+    /// A nested type of every kind, and objects that have some of it.
+    fn nested() -> Vec<Field> {
+        let inner = vec![Field::new("s", DataType::Utf8, true), Field::new("b", DataType::Boolean, true)];
+        let object = DataType::Struct(inner.into());
+        let list = |item: DataType| DataType::List(Arc::new(Field::new("item", item, true)));
+        vec![
+            Field::new("n", DataType::Int64, true),
+            Field::new("d", DataType::Float64, true),
+            Field::new("o", object.clone(), true),
+            Field::new("l", list(object), true),
+            Field::new("ll", list(list(DataType::Int64)), true),
+        ]
+    }
+
+    fn record() -> impl Strategy<Value = String> {
+        let object = prop_oneof![
+            r#"\{("s": ("[a-zé{}\[\],: ]{0,4}|\\n\\u00e9"|null))?\}"#,
+            r#"\{"b": (true|false|null), "x": (\[\]|\{\})\}"#,
+            Just("null".to_string()),
+        ]
+        .prop_filter("well formed", |text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
+        .boxed();
+        let list = |item: BoxedStrategy<String>| {
+            proptest::collection::vec(item, 0..4).prop_map(|items| format!("[{}]", items.join(" , "))).boxed()
+        };
+        let long = "(0|-?[1-9][0-9]{0,17}|null)".boxed();
+        let double = r"(0|-?[1-9][0-9]{0,5}(\.[0-9]{1,4})?(e-?[1-9])?|null)".boxed();
+        let unknown = r#"\{"n": \[1, "\\"\]"\]\}"#.boxed();
+        let fields = [
+            ("n", long.clone()),
+            ("d", double),
+            ("o", object.clone()),
+            ("l", list(object)),
+            ("ll", list(list(long))),
+            ("unknown", unknown),
+        ];
+        let fields: Vec<_> = fields
+            .into_iter()
+            .map(|(name, value)| proptest::option::of(value.prop_map(move |value| format!("\"{name}\":\t{value}"))))
+            .collect();
+        fields
+            .prop_shuffle()
+            .prop_map(|fields| format!("{{ {} }}", fields.into_iter().flatten().collect::<Vec<_>>().join(",\n")))
+    }
+
+    proptest! {
+        #[test]
+        fn columns_are_those_of_arrows_reader(records in proptest::collection::vec(record(), 1..6), cut in 0.0..1.0f64) {
+            let (mut columns, schema) = columns(nested());
+            for record in &records {
+                // A record that is cut short must leave nothing behind.
+                let cut = (record.len() as f64 * cut) as usize;
+                prop_assert!(matches!(push_record(&mut columns, &record.as_bytes()[..cut], 0), Err(Stop::Incomplete)));
+                prop_assert_eq!(push_record(&mut columns, record.as_bytes(), 0).ok(), Some(record.len()));
+            }
+            let ours = RecordBatch::try_new(schema.clone(), columns.finish_columns().unwrap()).unwrap();
+            let text = records.join("
+    ");
+            let mut oracle = ReaderBuilder::new(schema).build(text.as_bytes()).unwrap();
+            prop_assert_eq!(ours, oracle.next().unwrap().unwrap());
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The raw zone and its text: downloads that find record-aligned splits on the way, a scan that reads any raw file in parallel, and schema inference.
+//!
+//! [`fetch`] streams an origin into a version's folder through a [`scanner`]; [`zone`] makes the version visible by its [`manifest`]; [`table`] plans a
+//! scan of it, one [`source`] piece a split; [`infer`] tells its columns.
+
+pub mod codec;
+pub(crate) mod csv;
+mod ddl;
+pub mod fetch;
+pub mod infer;
+pub(crate) mod json;
+pub mod manifest;
+pub(crate) mod piece;
+mod prune;
+pub mod scanner;
+pub mod source;
+pub mod table;
+pub mod task;
+#[cfg(test)]
+mod tests;
+pub(crate) mod text;
+pub mod zone;
+
+pub use ddl::schema_of_ddl;
+pub use fetch::{AllowedOrigins, FetchOutcome, FetchRequest, Fetched, Previous, fetch};
+pub use infer::{JsonType, RawSchema};
+pub use manifest::{JsonLayout, Manifest, Part, RawFormat, Split};
+pub use source::RawSource;
+pub use table::{RawTable, known_columns};
+pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema};
+pub use zone::RawZone;

@@ -1,0 +1,204 @@
+//! The file source of raw text: one record-aligned byte range of a part at a time.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::{
+    common::{Result, tree_node::TreeNodeRecursion},
+    datasource::{
+        listing::PartitionedFile,
+        physical_plan::{FileOpenFuture, FileOpener, FileScanConfig, FileSource},
+        projection::{ProjectionOpener, SplitProjection},
+        table_schema::TableSchema,
+    },
+    physical_expr::{LexOrdering, PhysicalExpr, projection::ProjectionExprs},
+    physical_plan::{DisplayFormatType, metrics::ExecutionPlanMetricsSet},
+};
+use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    csv::decoder::CsvDecoder,
+    json::decoder::JsonDecoder,
+    manifest::JsonLayout,
+    piece::{Piece, PieceReader},
+    prune::prune,
+};
+
+/// Text that a [`RawSource`] reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawText {
+    /// JSON.
+    Json {
+        /// How records follow one another.
+        layout: JsonLayout,
+        /// Parts, as whole paths, in which they follow one another the other way.
+        others: Vec<String>,
+    },
+    /// CSV; the file schema has all fields of the header, in its order.
+    Csv,
+}
+
+impl RawText {
+    fn layout_of(&self, path: &str) -> Option<JsonLayout> {
+        match (self, self.is_other(path)) {
+            (Self::Csv, _) => None,
+            (Self::Json { layout, .. }, false) => Some(*layout),
+            (Self::Json { layout: JsonLayout::Array, .. }, true) => Some(JsonLayout::Lines),
+            (Self::Json { layout: JsonLayout::Lines, .. }, true) => Some(JsonLayout::Array),
+        }
+    }
+
+    fn is_other(&self, path: &str) -> bool {
+        matches!(self, Self::Json { others, .. } if others.iter().any(|other| other == path))
+    }
+}
+
+/// Reads raw text in a `DataSourceExec(FileScanConfig)`. Each [`PartitionedFile`] is a range that holds whole records; one that starts at 0 is a
+/// file's first piece, one that ends at its size the last.
+///
+/// A pushed-down projection may hold expressions: only the fields they use, nested ones included, are materialised.
+#[derive(Debug, Clone)]
+pub struct RawSource {
+    text: RawText,
+    table_schema: TableSchema,
+    projection: SplitProjection,
+    batch_size: usize,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl RawSource {
+    /// A source of text with these columns.
+    pub fn new(text: RawText, table_schema: TableSchema) -> Self {
+        let projection = SplitProjection::unprojected(&table_schema);
+        Self { text, table_schema, projection, batch_size: 8192, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The columns that are materialised for the projection, each reduced to the nested fields that it uses.
+    pub fn pruned(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(
+            prune(self.table_schema.file_schema(), &self.projection.source).project(&self.projection.file_indices)?,
+        ))
+    }
+
+    /// The text it reads.
+    pub fn text(&self) -> &RawText {
+        &self.text
+    }
+}
+
+impl FileSource for RawSource {
+    fn create_file_opener(
+        &self,
+        object_store: Arc<dyn ObjectStore>,
+        _base_config: &FileScanConfig,
+        _partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        let pruned = prune(self.table_schema.file_schema(), &self.projection.source);
+        let opener = RawOpener {
+            text: self.text.clone(),
+            width: pruned.fields().len(),
+            indices: self.projection.file_indices.clone(),
+            schema: self.pruned()?,
+            batch_size: self.batch_size.max(1),
+            store: object_store,
+        };
+        ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), &pruned)
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        &self.table_schema
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self { batch_size, ..self.clone() })
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        Some(&self.projection.source)
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+
+    fn file_type(&self) -> &str {
+        match self.text {
+            RawText::Json { .. } => "raw-json",
+            RawText::Csv => "raw-csv",
+        }
+    }
+
+    fn fmt_extra(&self, _: DisplayFormatType, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+
+    fn supports_repartitioning(&self) -> bool {
+        false
+    }
+
+    fn repartitioned(
+        &self,
+        _: usize,
+        _: usize,
+        _: Option<LexOrdering>,
+        _: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        Ok(None)
+    }
+
+    fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
+        let merged = self.projection.source.try_merge(projection)?;
+        let projection = SplitProjection::new(self.table_schema.file_schema(), &merged);
+        Ok(Some(Arc::new(Self { projection, ..self.clone() })))
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        datafusion::physical_plan::apply_expression_roots(self.projection.source.iter(), f)
+    }
+}
+
+struct RawOpener {
+    text: RawText,
+    /// Fields of a CSV record.
+    width: usize,
+    /// Those that are asked for.
+    indices: Vec<usize>,
+    /// Their columns.
+    schema: SchemaRef,
+    batch_size: usize,
+    store: Arc<dyn ObjectStore>,
+}
+
+impl FileOpener for RawOpener {
+    fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
+        let path = file.object_meta.location.clone();
+        let (start, end) = file.range();
+        let (first, last) = (start == 0, end >= file.object_meta.size);
+        let layout = self.text.layout_of(path.as_ref());
+        let piece = Piece { store: self.store.clone(), path, range: start..end };
+        let schema = self.schema.clone();
+        let batches = match layout {
+            Some(layout) => {
+                let decoder = JsonDecoder::new(schema, layout, first, last)?;
+                PieceReader::new(piece, decoder).batches(self.batch_size)
+            }
+            None => {
+                let decoder = CsvDecoder::new(schema, self.width, &self.indices, first);
+                PieceReader::new(piece, decoder).batches(self.batch_size)
+            }
+        };
+        Ok(Box::pin(futures::future::ready(Ok(batches))))
+    }
+}
+
+/// The raw source of a plan's leaf, if it is one.
+pub(crate) fn of_config(config: &dyn Any) -> Option<(&FileScanConfig, &RawSource)> {
+    let config = config.downcast_ref::<FileScanConfig>()?;
+    let source: &dyn Any = config.file_source().as_ref();
+    Some((config, source.downcast_ref::<RawSource>()?))
+}

@@ -1,0 +1,203 @@
+//! A raw version as a table.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::{Result as DataFusionResult, Statistics, stats::Precision},
+    datasource::{
+        listing::PartitionedFile,
+        physical_plan::{
+            FileGroup, FileScanConfigBuilder, FileSource, ParquetSource, parquet::metadata::DFParquetMetadata,
+        },
+        source::DataSourceExec,
+        table_schema::TableSchema,
+    },
+    logical_expr::{Expr, TableType},
+    physical_plan::ExecutionPlan,
+};
+use object_store::ObjectMeta;
+
+use super::{
+    csv::header::{csv_schema, empty},
+    manifest::{JsonLayout, Manifest, Part, RawFormat},
+    scanner::DEFAULT_SPLIT_SIZE,
+    source::{RawSource, RawText},
+    zone::RawZone,
+};
+use crate::error::{Code, Error, Result};
+
+/// A raw version as a table; a scan of it has one file group a partition, each a run of splits, balanced by bytes.
+#[derive(Debug, Clone)]
+pub struct RawTable {
+    zone: RawZone,
+    manifest: Arc<Manifest>,
+    schema: SchemaRef,
+}
+
+impl RawTable {
+    /// The version that the manifest tells of, with these columns.
+    pub fn new(zone: RawZone, manifest: Manifest, schema: SchemaRef) -> Self {
+        Self { zone, manifest: Arc::new(manifest), schema }
+    }
+
+    /// Its parts' ranges, whole records each, as DataFusion names them.
+    fn files(&self) -> Vec<PartitionedFile> {
+        let offset = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+        let files = |part| {
+            let meta = object_meta(&self.zone, &self.manifest, part);
+            part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(move |range| {
+                PartitionedFile::new_from_meta(meta.clone()).with_range(offset(range.start), offset(range.end))
+            })
+        };
+        self.manifest.parts.iter().flat_map(files).collect()
+    }
+
+    fn source(&self) -> Arc<dyn FileSource> {
+        let table_schema = TableSchema::from(self.schema.clone());
+        let folder = self.zone.folder(&self.manifest.source, &self.manifest.version);
+        match self.manifest.format {
+            RawFormat::Parquet => Arc::new(ParquetSource::new(table_schema)),
+            RawFormat::Csv => Arc::new(RawSource::new(RawText::Csv, table_schema)),
+            RawFormat::Json => {
+                let layouts =
+                    || self.manifest.parts.iter().map(|part| (part, part.layout.unwrap_or(JsonLayout::Lines)));
+                let layout = layouts().next().map_or(JsonLayout::Lines, |(_, layout)| layout);
+                let others = layouts().filter(|(_, other)| *other != layout);
+                let others = others.map(|(part, _)| folder.clone().join(part.path.as_str()).to_string()).collect();
+                Arc::new(RawSource::new(RawText::Json { layout, others }, table_schema))
+            }
+        }
+    }
+}
+
+fn object_meta(zone: &RawZone, manifest: &Manifest, part: &Part) -> ObjectMeta {
+    ObjectMeta {
+        location: zone.folder(&manifest.source, &manifest.version).join(part.path.as_str()),
+        last_modified: chrono::DateTime::UNIX_EPOCH,
+        size: part.bytes,
+        e_tag: None,
+        version: None,
+    }
+}
+
+/// At most `groups` runs of ranges of about as many bytes each, in order.
+fn balance(files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
+    let total: u64 = files.iter().map(PartitionedFile::effective_size).sum();
+    let share = total.div_ceil(groups.max(1) as u64).max(1);
+    let mut balanced: Vec<Vec<PartitionedFile>> = Vec::new();
+    let (mut passed, mut last) = (0, None);
+    for file in files {
+        // A range goes where its middle is.
+        let group = (passed + file.effective_size() / 2) / share;
+        passed += file.effective_size();
+        match balanced.last_mut() {
+            Some(files) if last == Some(group) => files.push(file),
+            _ => balanced.push(vec![file]),
+        }
+        last = Some(group);
+    }
+    balanced.into_iter().map(FileGroup::new).collect()
+}
+
+#[async_trait]
+impl TableProvider for RawTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        let bytes = usize::try_from(self.manifest.bytes()).map_or(Precision::Absent, Precision::Inexact);
+        let records = self.manifest.records().and_then(|records| usize::try_from(records).ok());
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        statistics.total_byte_size = bytes;
+        // Never exact: a count that was answered without reading would hide a bad record.
+        statistics.num_rows = records.map_or(Precision::Absent, Precision::Inexact);
+        Some(statistics)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let groups = balance(self.files(), state.config().target_partitions());
+        // A scan of nothing has one partition without files.
+        let groups = if groups.is_empty() { vec![FileGroup::new(Vec::new())] } else { groups };
+        let config = FileScanConfigBuilder::new(self.zone.storage().object_store_url()?, self.source())
+            .with_file_groups(groups)
+            .with_statistics(self.statistics().unwrap_or_else(|| Statistics::new_unknown(&self.schema)))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            // A retried task must read what the first try read, so partitions never take files from one another.
+            .with_preserve_order(true)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// The columns of a version, if they can be told without reading all of it: a CSV header's, a Parquet footer's, declared ones, or those inferred
+/// before. `None`: JSON whose columns are still to be inferred, see [`crate::raw::task::infer_plan`].
+///
+/// # Errors
+/// `EmptySource` when there is nothing to read; `SchemaMismatch` when a CSV header is not what was declared; `BadRecord` when the header or the footer
+/// can't be read.
+pub async fn known_columns(
+    zone: &RawZone,
+    manifest: &Manifest,
+    declared: Option<&SchemaRef>,
+) -> Result<Option<SchemaRef>> {
+    let lines = |part: &Part| part.layout == Some(JsonLayout::Lines);
+    match (manifest.format, declared) {
+        (RawFormat::Csv, declared) => csv_schema(zone, manifest, declared).await.map(Some),
+        (RawFormat::Parquet, _) => parquet_schema(zone, manifest).await.map(Some),
+        // An array without a record says that there is none; a text without a record says nothing.
+        (RawFormat::Json, Some(_)) if manifest.records() == Some(0) && manifest.parts.iter().all(lines) => {
+            Err(empty(manifest))
+        }
+        (RawFormat::Json, Some(declared)) => Ok(Some(declared.clone())),
+        (RawFormat::Json, None) if manifest.records() == Some(0) => Err(empty(manifest)),
+        (RawFormat::Json, None) => match zone.schema(&manifest.source, &manifest.version).await? {
+            Some(kept) => kept.arrow().ok_or_else(|| empty(manifest)).map(Some),
+            None => Ok(None),
+        },
+    }
+}
+
+async fn parquet_schema(zone: &RawZone, manifest: &Manifest) -> Result<SchemaRef> {
+    let mut first: Option<SchemaRef> = None;
+    for part in &manifest.parts {
+        if part.bytes == 0 {
+            return Err(empty(manifest));
+        }
+        let meta = object_meta(zone, manifest, part);
+        let store = zone.storage().store();
+        let schema = DFParquetMetadata::new(store.as_ref(), &meta).fetch_schema().await.map_err(|error| {
+            let file = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
+            Error::new(Code::BadRecord, format!("{file} is not a whole Parquet file: {error}"))
+                .hint("nothing was changed; ask for a whole delivery")
+        })?;
+        match &first {
+            Some(first) if first.fields() != schema.fields() => {
+                return Err(Error::new(
+                    Code::SchemaMismatch,
+                    format!(
+                        "{}@{}: the columns of {} are not those of {}",
+                        manifest.source, manifest.version, part.path, manifest.parts[0].path
+                    ),
+                ));
+            }
+            Some(_) => {}
+            None => first = Some(Arc::new(schema)),
+        }
+    }
+    first.ok_or_else(|| empty(manifest))
+}
