@@ -32,7 +32,8 @@ Environment:
   TRIREME_API_TOKEN, TRIREME_API_TOKEN_FILE     the scheduler's API token, or a file that holds it
   NO_COLOR                                      no colours
 
-Exit codes: 0 done, 1 job failed, 64 wrong usage or settings, 69 scheduler unreachable, 130 interrupted (Ctrl-C).";
+Exit codes:
+  0 done, 1 job failed, 64 wrong usage or settings, 69 scheduler unreachable, 130 interrupted (Ctrl-C)";
 
 impl Arguments {
     /// Reads a command line, the program's name first.

@@ -197,6 +197,10 @@ fn every_error_has_its_place_and_a_way_out() {
             "name: x\nsources:\n  a.s: { from: data/reviews.json, schema: '' }\n",
             "p.yaml:3:43: `schema` has an empty text | write what it should be, or remove it",
         ),
+        (
+            "name: x\nsources: { a.s: { from: 's3://é/ü.csv', schema: '' } }\n",
+            "p.yaml:2:49: `schema` has an empty text | write what it should be, or remove it",
+        ),
         // Tables.
         (
             "{source}tables:\n  a.T: { source: a.s, mode: overwrite }\n",

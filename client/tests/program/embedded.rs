@@ -187,6 +187,18 @@ fn ctrl_c_cancels_the_job_and_takes_the_children_down() {
 }
 
 #[test]
+fn ctrl_c_during_the_start_takes_the_children_down() {
+    let installation = Installation::new(OBEDIENT, OBEDIENT);
+    let child = installation.trireme(&MERGE).spawn().unwrap();
+    let ids = installation.ids(0);
+    signal(&child, libc::SIGINT);
+    let ended = wait(child);
+    assert_eq!(ended.exit, Some(130), "{ended:?}");
+    all_end(&ids);
+    assert!(installation.scratch_is_empty());
+}
+
+#[test]
 fn a_terminated_client_takes_the_children_down() {
     let installation = Installation::new(OBEDIENT, OBEDIENT);
     let (child, ids, scheduler) = busy(&installation);
