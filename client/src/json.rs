@@ -1,0 +1,359 @@
+//! The JSON forms of what the scheduler says. Field names are part of the public contract: sizes in bytes, durations in milliseconds,
+//! moments in RFC 3339 (UTC); what is unknown is null.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::Utc;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use trireme_proto::v1;
+
+use crate::{
+    answer::Answer,
+    error::{Error, Result},
+    job::{Job, moment},
+    units::rfc3339,
+    watch::Ended,
+};
+
+/// `{"error": …}`
+#[derive(Serialize)]
+pub struct ErrorDocument {
+    error: ErrorBody,
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    code: String,
+    message: String,
+    hint: Option<String>,
+}
+
+impl From<Error> for ErrorBody {
+    fn from(error: Error) -> Self {
+        Self { code: error.code, message: error.message, hint: some(error.hint) }
+    }
+}
+
+impl From<Error> for ErrorDocument {
+    fn from(error: Error) -> Self {
+        Self { error: error.into() }
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn when(timestamp: Option<&prost_types::Timestamp>) -> Option<String> {
+    moment(timestamp).map(rfc3339)
+}
+
+/// A job.
+#[derive(Serialize)]
+pub struct JobView {
+    id: String,
+    kind: String,
+    name: String,
+    parent: Option<String>,
+    state: &'static str,
+    outcome: Option<&'static str>,
+    phase: Option<String>,
+    submitted_at: Option<String>,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    duration_ms: Option<i64>,
+    raw_version: Option<String>,
+    delta_version: Option<i64>,
+    metrics: MetricsView,
+    stages: Vec<StageView>,
+    error: Option<ErrorBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_rows: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct MetricsView {
+    rows_in: u64,
+    rows_dropped: u64,
+    rows_superseded: u64,
+    rows_inserted: u64,
+    rows_updated: u64,
+    rows_copied: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    files_added: u64,
+    files_removed: u64,
+    retries: u32,
+}
+
+#[derive(Serialize)]
+struct StageView {
+    name: String,
+    tasks_total: u32,
+    tasks_done: u32,
+    tasks_by_executor: BTreeMap<String, u32>,
+    attempt: u32,
+    discarded: bool,
+}
+
+impl JobView {
+    /// A job; a question's answer is in it when the scheduler sent one.
+    pub fn new(message: &v1::Job) -> Result<Self> {
+        let job = Job(message);
+        let metrics = job.metrics();
+        Ok(Self {
+            id: message.id.clone(),
+            kind: message.kind.clone(),
+            name: message.name.clone(),
+            parent: some(message.parent.clone()),
+            state: job.state(),
+            outcome: job.outcome(),
+            phase: some(message.phase.clone()),
+            submitted_at: when(message.submitted_at.as_ref()),
+            started_at: when(message.started_at.as_ref()),
+            ended_at: when(message.ended_at.as_ref()),
+            duration_ms: job.duration(Utc::now()).map(|duration| duration.num_milliseconds()),
+            raw_version: some(message.raw_version.clone()),
+            delta_version: job.delta_version(),
+            metrics: MetricsView {
+                rows_in: metrics.rows_in,
+                rows_dropped: metrics.rows_dropped,
+                rows_superseded: metrics.rows_superseded,
+                rows_inserted: metrics.rows_inserted,
+                rows_updated: metrics.rows_updated,
+                rows_copied: metrics.rows_copied,
+                bytes_in: metrics.bytes_in,
+                bytes_out: metrics.bytes_out,
+                files_added: metrics.files_added,
+                files_removed: metrics.files_removed,
+                retries: metrics.retries,
+            },
+            stages: message.stages.iter().map(StageView::from).collect(),
+            error: Error::of_job(message).map(ErrorBody::from),
+            answer_rows: (!message.answer.is_empty()).then_some(message.answer_rows),
+            answer: answer(message)?,
+            parts: message.parts.clone(),
+        })
+    }
+}
+
+impl From<&v1::Stage> for StageView {
+    fn from(stage: &v1::Stage) -> Self {
+        Self {
+            name: stage.name.clone(),
+            tasks_total: stage.tasks_total,
+            tasks_done: stage.tasks_done,
+            tasks_by_executor: sorted(&stage.tasks_by_executor),
+            attempt: stage.attempt,
+            discarded: stage.discarded,
+        }
+    }
+}
+
+fn sorted<V: Clone>(map: &HashMap<String, V>) -> BTreeMap<String, V> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn answer(message: &v1::Job) -> Result<Option<Box<RawValue>>> {
+    if message.answer.is_empty() {
+        return Ok(None);
+    }
+    let text = Answer::read(&message.answer)?.json()?;
+    RawValue::from_string(text).map(Some).map_err(|error| Error::new("internal", error.to_string()))
+}
+
+/// A pipeline's run.
+#[derive(Serialize)]
+pub struct RunView {
+    pipeline: String,
+    id: String,
+    state: &'static str,
+    duration_ms: Option<i64>,
+    error: Option<ErrorBody>,
+    parts: Vec<JobView>,
+    answers: BTreeMap<String, Box<RawValue>>,
+}
+
+impl RunView {
+    /// A pipeline that has ended. Answers are kept out of the parts, by table name.
+    pub fn new(ended: &Ended) -> Result<Self> {
+        let mut answers = BTreeMap::new();
+        let mut parts = Vec::with_capacity(ended.parts.len());
+        for part in &ended.parts {
+            let mut view = JobView::new(part)?;
+            if let Some(answer) = view.answer.take() {
+                answers.insert(part.name.clone(), answer);
+            }
+            parts.push(view);
+        }
+        let job = Job(&ended.job);
+        Ok(Self {
+            pipeline: ended.job.name.clone(),
+            id: ended.job.id.clone(),
+            state: job.state(),
+            duration_ms: job.duration(Utc::now()).map(|duration| duration.num_milliseconds()),
+            error: Error::of_job(&ended.job).map(ErrorBody::from),
+            parts,
+            answers,
+        })
+    }
+}
+
+/// A table of the catalog.
+#[derive(Serialize)]
+pub struct TableView {
+    name: String,
+    version: i64,
+    rows: Option<i64>,
+    files: u64,
+    bytes: u64,
+    modified_at: Option<String>,
+}
+
+impl From<&v1::Table> for TableView {
+    fn from(table: &v1::Table) -> Self {
+        Self {
+            name: table.name.clone(),
+            version: table.version,
+            rows: Some(table.rows).filter(|rows| *rows >= 0),
+            files: table.files,
+            bytes: table.bytes,
+            modified_at: when(table.modified_at.as_ref()),
+        }
+    }
+}
+
+/// A table with its columns.
+#[derive(Serialize)]
+pub struct TableDetailView {
+    #[serde(flatten)]
+    table: TableView,
+    location: String,
+    columns: Vec<ColumnView>,
+    partition_columns: Vec<String>,
+    properties: BTreeMap<String, String>,
+    min_reader_version: u32,
+    min_writer_version: u32,
+}
+
+#[derive(Serialize)]
+struct ColumnView {
+    name: String,
+    r#type: String,
+    nullable: bool,
+}
+
+impl From<&v1::DescribeTableResponse> for TableDetailView {
+    fn from(response: &v1::DescribeTableResponse) -> Self {
+        Self {
+            table: TableView::from(&response.table.clone().unwrap_or_default()),
+            location: response.location.clone(),
+            columns: response
+                .columns
+                .iter()
+                .map(|column| ColumnView {
+                    name: column.name.clone(),
+                    r#type: column.r#type.clone(),
+                    nullable: column.nullable,
+                })
+                .collect(),
+            partition_columns: response.partition_columns.clone(),
+            properties: sorted(&response.properties),
+            min_reader_version: response.min_reader_version,
+            min_writer_version: response.min_writer_version,
+        }
+    }
+}
+
+/// A commit of a table.
+#[derive(Serialize)]
+pub struct CommitView {
+    version: i64,
+    timestamp: Option<String>,
+    operation: String,
+    parameters: BTreeMap<String, String>,
+    metrics: BTreeMap<String, String>,
+    engine: Option<String>,
+    job: Option<String>,
+}
+
+impl From<&v1::TableCommit> for CommitView {
+    fn from(commit: &v1::TableCommit) -> Self {
+        Self {
+            version: commit.version,
+            timestamp: when(commit.timestamp.as_ref()),
+            operation: commit.operation.clone(),
+            parameters: sorted(&commit.parameters),
+            metrics: sorted(&commit.metrics),
+            engine: some(commit.engine.clone()),
+            job: some(commit.job.clone()),
+        }
+    }
+}
+
+/// A source of the raw zone.
+#[derive(Serialize)]
+pub struct SourceView {
+    name: String,
+    current: Option<String>,
+    versions: u32,
+    bytes: u64,
+}
+
+impl From<&v1::Source> for SourceView {
+    fn from(source: &v1::Source) -> Self {
+        Self {
+            name: source.name.clone(),
+            current: some(source.current.clone()),
+            versions: source.versions,
+            bytes: source.bytes,
+        }
+    }
+}
+
+/// A version of a source.
+#[derive(Serialize)]
+pub struct RawVersionView {
+    version: String,
+    current: bool,
+    origin: String,
+    format: Option<&'static str>,
+    bytes: u64,
+    sha256: String,
+    etag: Option<String>,
+    last_modified: Option<String>,
+    downloaded_at: Option<String>,
+    splits: u32,
+}
+
+impl From<&v1::RawVersion> for RawVersionView {
+    fn from(version: &v1::RawVersion) -> Self {
+        Self {
+            version: version.version.clone(),
+            current: version.current,
+            origin: version.origin.clone(),
+            format: raw_format(version.format()),
+            bytes: version.bytes,
+            sha256: version.sha256.clone(),
+            etag: some(version.etag.clone()),
+            last_modified: some(version.last_modified.clone()),
+            downloaded_at: when(version.downloaded_at.as_ref()),
+            splits: version.splits,
+        }
+    }
+}
+
+/// A raw format's name, if it is known.
+pub fn raw_format(format: v1::RawFormat) -> Option<&'static str> {
+    match format {
+        v1::RawFormat::Unspecified => None,
+        v1::RawFormat::Json => Some("json"),
+        v1::RawFormat::Csv => Some("csv"),
+        v1::RawFormat::Parquet => Some("parquet"),
+    }
+}

@@ -1,0 +1,137 @@
+//! Tables of the catalog and sources of the raw zone as text.
+
+use trireme_proto::v1;
+
+use crate::{
+    grid::{Align, Grid},
+    job::moment,
+    json::raw_format,
+    output::Style,
+    report::Facts,
+    units,
+};
+
+use Align::{Left, Right};
+
+fn when(timestamp: Option<&prost_types::Timestamp>) -> String {
+    moment(timestamp).map(units::moment).unwrap_or_default()
+}
+
+/// The row count, which is unknown (-1) where a file has no statistics.
+fn rows(n: i64) -> String {
+    u64::try_from(n).map(units::count).unwrap_or_else(|_| "?".to_string())
+}
+
+/// The catalog.
+pub fn tables(tables: &[v1::Table]) -> String {
+    let mut grid = Grid::new(&[
+        ("table", Left),
+        ("version", Right),
+        ("rows", Right),
+        ("files", Right),
+        ("bytes", Right),
+        ("modified", Left),
+    ]);
+    for table in tables {
+        grid.row([
+            table.name.clone(),
+            table.version.to_string(),
+            rows(table.rows),
+            units::count(table.files),
+            units::size(table.bytes),
+            when(table.modified_at.as_ref()),
+        ]);
+    }
+    grid.text()
+}
+
+/// One table.
+pub fn table(response: &v1::DescribeTableResponse, style: Style) -> String {
+    let mut facts = Facts::default();
+    let table = response.table.clone().unwrap_or_default();
+    facts.add("table", &table.name);
+    facts.add("location", &response.location);
+    facts.add("version", table.version.to_string());
+    facts.add("rows", rows(table.rows));
+    facts.add("files", units::count(table.files));
+    facts.add("bytes", units::size(table.bytes));
+    facts.add("modified", when(table.modified_at.as_ref()));
+    facts.add("partitioned by", response.partition_columns.join(", "));
+    facts.add("protocol", format!("reader {}, writer {}", response.min_reader_version, response.min_writer_version));
+    let mut properties: Vec<_> = response.properties.iter().collect();
+    properties.sort();
+    for (key, value) in properties {
+        facts.add(key, value);
+    }
+    let mut grid = Grid::new(&[("column", Left), ("type", Left), ("null", Left)]);
+    for column in &response.columns {
+        grid.row([column.name.as_str(), &column.r#type, if column.nullable { "yes" } else { "no" }]);
+    }
+    format!("{}\n\n{}", facts.text(style), grid.text())
+}
+
+/// A table's commits.
+pub fn commits(commits: &[v1::TableCommit]) -> String {
+    let mut grid = Grid::new(&[
+        ("version", Right),
+        ("time", Left),
+        ("operation", Left),
+        ("engine", Left),
+        ("job", Left),
+        ("metrics", Left),
+    ]);
+    for commit in commits {
+        let mut metrics: Vec<_> = commit.metrics.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        metrics.sort();
+        grid.row([
+            commit.version.to_string(),
+            when(commit.timestamp.as_ref()),
+            commit.operation.clone(),
+            commit.engine.clone(),
+            commit.job.clone(),
+            metrics.join(" "),
+        ]);
+    }
+    grid.text()
+}
+
+/// The raw zone.
+pub fn sources(sources: &[v1::Source]) -> String {
+    let mut grid = Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("bytes", Right)]);
+    for source in sources {
+        grid.row([
+            source.name.clone(),
+            source.current.clone(),
+            units::count(source.versions.into()),
+            units::size(source.bytes),
+        ]);
+    }
+    grid.text()
+}
+
+/// A source's versions.
+pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
+    let mut grid = Grid::new(&[
+        ("version", Left),
+        ("", Left),
+        ("format", Left),
+        ("bytes", Right),
+        ("splits", Right),
+        ("downloaded", Left),
+        ("origin", Left),
+        ("sha256", Left),
+    ]);
+    for version in versions {
+        grid.row([
+            version.version.as_str(),
+            if version.current { "current" } else { "" },
+            raw_format(version.format()).unwrap_or_default(),
+            &units::size(version.bytes),
+            &units::count(version.splits.into()),
+            &when(version.downloaded_at.as_ref()),
+            &version.origin,
+            version.sha256.get(..12).unwrap_or(&version.sha256),
+        ]);
+    }
+    grid.text()
+}

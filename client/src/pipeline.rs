@@ -1,0 +1,253 @@
+//! The pipeline file: read, checked, and turned into the spec that the scheduler gets.
+//!
+//! Every error names file, line and column. What only the scheduler can know (SQL, cycles between questions, whether tables exist) it
+//! reports with the [`v1::Location`]s sent along.
+
+mod file;
+mod selection;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_saphyr::Spanned;
+use trireme_proto::v1;
+
+use crate::{
+    error::{Error, Result},
+    names::{check_source, check_table, did_you_mean},
+    origin::Origin,
+};
+
+use file::Entries;
+pub use selection::select;
+
+/// Reads and checks a pipeline file.
+///
+/// `files_are_ours` says that the executors run on this machine, so that every local file must be here; else only relative ones must.
+pub fn read(path: &Path, files_are_ours: bool) -> Result<v1::Pipeline> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Error::invalid(format!("can't read the pipeline file {}: {error}", path.display()))
+            .hint("give the path of a pipeline file, see `trireme run --help`")
+    })?;
+    let reader = Reader {
+        file: path.display().to_string(),
+        folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
+        files_are_ours,
+    };
+    reader.read(&text)
+}
+
+struct Reader {
+    /// As the user named it.
+    file: String,
+    folder: PathBuf,
+    files_are_ours: bool,
+}
+
+/// What a table needs to know of its source.
+struct Source {
+    format: v1::RawFormat,
+    schema: String,
+}
+
+impl Reader {
+    fn read(&self, text: &str) -> Result<v1::Pipeline> {
+        let file = file::parse(text).map_err(|wrong| {
+            Error::invalid(format!("{}:{}:{}: {}", self.file, wrong.line, wrong.column, wrong.message)).hint(wrong.hint)
+        })?;
+        if file.name.value.trim().is_empty() {
+            return Err(self
+                .wrong(&file.name, "the pipeline's name is empty")
+                .hint("give it a name, such as the folder's"));
+        }
+        let mut pipeline = v1::Pipeline { name: file.name.value.clone(), ..Default::default() };
+
+        let mut sources = HashMap::new();
+        for (name, entry) in Entries::of(&file.sources) {
+            let download = self.download(name, entry)?;
+            let schema = entry.schema.as_ref().map(|schema| schema.value.clone()).unwrap_or_default();
+            sources.insert(name.value.as_str(), Source { format: download.format(), schema });
+            pipeline.downloads.push(download);
+        }
+        for (name, entry) in Entries::of(&file.tables) {
+            let spec = Some(self.table(name, entry, &sources)?);
+            match entry.mode.value.as_str() {
+                "overwrite" => pipeline.loads.push(v1::Load { spec }),
+                "merge" if entry.primary_key.is_empty() => {
+                    return Err(self
+                        .wrong(name, format!("table {} is merged, but has no `primary_key`", name.value))
+                        .hint("add `primary_key: [column, …]`, or use `mode: overwrite`"));
+                }
+                "merge" => pipeline.merges.push(v1::Merge { spec }),
+                mode => {
+                    return Err(self
+                        .wrong(&entry.mode, format!("unknown mode `{mode}` of table {}", name.value))
+                        .hint("`mode` is `merge` or `overwrite`"));
+                }
+            }
+        }
+        for (name, entry) in Entries::of(&file.questions) {
+            if let Some((table, _)) = Entries::of(&file.tables).iter().find(|(table, _)| table.value == name.value) {
+                return Err(self.wrong(name, format!("`{}` is both a table and a question", name.value)).hint(
+                    format!(
+                        "the table is at line {}; give the question's result its own name",
+                        table.referenced.line()
+                    ),
+                ));
+            }
+            pipeline.questions.push(self.question(name, entry)?);
+        }
+        Ok(pipeline)
+    }
+
+    fn download(&self, name: &Spanned<String>, entry: &file::SourceEntry) -> Result<v1::Download> {
+        check_source(&name.value).map_err(|error| self.at(name, error))?;
+        let origin = Origin::parse(&entry.from.value, &self.folder).map_err(|error| self.at(&entry.from, error))?;
+        origin.check(self.files_are_ours).map_err(|error| self.at(&entry.from, error))?;
+        if let Some(schema) = &entry.schema {
+            self.not_empty(schema, "schema")?;
+        }
+        Ok(v1::Download {
+            source: name.value.clone(),
+            from: origin.url.into(),
+            format: self.format(entry.format.as_ref())?.into(),
+            location: Some(self.location(name)),
+        })
+    }
+
+    fn format(&self, format: Option<&Spanned<String>>) -> Result<v1::RawFormat> {
+        match format.map(|format| (format, format.value.as_str())) {
+            None => Ok(v1::RawFormat::Unspecified),
+            Some((_, "json")) => Ok(v1::RawFormat::Json),
+            Some((_, "csv")) => Ok(v1::RawFormat::Csv),
+            Some((_, "parquet")) => Ok(v1::RawFormat::Parquet),
+            Some((place, format)) => Err(self.wrong(place, format!("unknown format `{format}`")).hint(
+                "`format` is `json` (an array of records, or one record a line), `csv` or `parquet`; \
+                 left out, it is told from the file's name",
+            )),
+        }
+    }
+
+    fn table(
+        &self,
+        name: &Spanned<String>,
+        entry: &file::TableEntry,
+        sources: &HashMap<&str, Source>,
+    ) -> Result<v1::TableSpec> {
+        check_table(&name.value).map_err(|error| self.at(name, error))?;
+        let Some(source) = sources.get(entry.source.value.as_str()) else {
+            let mut known: Vec<&str> = sources.keys().copied().collect();
+            known.sort_unstable();
+            let hint = did_you_mean(&entry.source.value, known);
+            return Err(self
+                .wrong(&entry.source, format!("there is no source `{}`", entry.source.value))
+                .hint(if hint.is_empty() { "name it under `sources`".to_string() } else { hint }));
+        };
+        for (items, key) in [(&entry.primary_key, "primary_key"), (&entry.columns, "columns")] {
+            for item in items {
+                self.not_empty(item, key)?;
+            }
+        }
+        if let Some(twice) = repeated(&entry.primary_key) {
+            return Err(self
+                .wrong(twice, format!("`{}` is in `primary_key` twice", twice.value))
+                .hint("remove one of them"));
+        }
+        for (text, key) in [(&entry.r#where, "where"), (&entry.order_by, "order_by")] {
+            if let Some(text) = text {
+                self.not_empty(text, key)?;
+            }
+        }
+        let schema_evolution = match entry.schema_evolution.as_ref().map(|value| (value, value.value.as_str())) {
+            None => v1::SchemaEvolution::Unspecified,
+            Some((_, "add_columns")) => v1::SchemaEvolution::AddColumns,
+            Some((place, value)) => {
+                return Err(self.wrong(place, format!("unknown schema_evolution `{value}`")).hint(
+                    "`schema_evolution` is `add_columns`, or left out: then the table's columns stay as they are",
+                ));
+            }
+        };
+        let values = |items: &[Spanned<String>]| items.iter().map(|item| item.value.clone()).collect();
+        let value = |item: &Option<Spanned<String>>| item.as_ref().map(|item| item.value.clone()).unwrap_or_default();
+        Ok(v1::TableSpec {
+            table: name.value.clone(),
+            source: Some(v1::SourceRef {
+                source: entry.source.value.clone(),
+                version: String::new(),
+                format: source.format.into(),
+                schema: source.schema.clone(),
+            }),
+            columns: values(&entry.columns),
+            primary_key: values(&entry.primary_key),
+            r#where: value(&entry.r#where),
+            order_by: value(&entry.order_by),
+            schema_evolution: schema_evolution.into(),
+            location: Some(self.location(name)),
+        })
+    }
+
+    fn question(&self, name: &Spanned<String>, entry: &file::QuestionEntry) -> Result<v1::Question> {
+        check_table(&name.value).map_err(|error| self.at(name, error))?;
+        let path = self.folder.join(&entry.sql.value);
+        Ok(v1::Question {
+            table: name.value.clone(),
+            sql: read_sql(&path).map_err(|error| self.at(&entry.sql, error))?,
+            sql_file: path.display().to_string(),
+            location: Some(self.location(name)),
+        })
+    }
+
+    fn not_empty(&self, text: &Spanned<String>, key: &str) -> Result<()> {
+        if text.value.trim().is_empty() {
+            return Err(self
+                .wrong(text, format!("`{key}` has an empty text"))
+                .hint("write what it should be, or remove it"));
+        }
+        Ok(())
+    }
+
+    fn location(&self, place: &Spanned<String>) -> v1::Location {
+        let number = |n: u64| u32::try_from(n).unwrap_or(0);
+        v1::Location {
+            file: self.file.clone(),
+            line: number(place.referenced.line()),
+            column: number(place.referenced.column()),
+        }
+    }
+
+    fn wrong(&self, place: &Spanned<String>, message: impl Into<String>) -> Error {
+        self.at(place, Error::invalid(message))
+    }
+
+    fn at(&self, place: &Spanned<String>, error: Error) -> Error {
+        let (line, column) = (place.referenced.line(), place.referenced.column());
+        Error { message: format!("{}:{line}:{column}: {}", self.file, error.message), ..error }
+    }
+}
+
+fn repeated(items: &[Spanned<String>]) -> Option<&Spanned<String>> {
+    items
+        .iter()
+        .enumerate()
+        .find(|(i, item)| items[..*i].iter().any(|other| other.value == item.value))
+        .map(|(_, item)| item)
+}
+
+/// Reads a question's SQL.
+pub fn read_sql(path: &Path) -> Result<String> {
+    let sql = fs::read_to_string(path).map_err(|error| {
+        Error::invalid(format!("can't read the SQL file {}: {error}", path.display()))
+            .hint("`sql` is the path of a file with one SELECT, relative to the pipeline file")
+    })?;
+    if sql.trim().is_empty() {
+        return Err(
+            Error::invalid(format!("the SQL file {} is empty", path.display())).hint("write one SELECT into it")
+        );
+    }
+    Ok(sql)
+}
