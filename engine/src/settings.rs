@@ -58,11 +58,16 @@ pub fn load<S: clap::Parser>() -> S {
 
 /// Says on stderr what is wrong with the settings and ends the process with 64.
 pub fn refuse(error: &Error) -> ! {
+    explain(error);
+    std::process::exit(EXIT_BAD_SETTINGS)
+}
+
+/// Says on stderr why a process can't go on: the error, and what to do about it.
+pub fn explain(error: &Error) {
     eprintln!("error: {}", error.message);
     if !error.hint.is_empty() {
         eprintln!("hint: {}", error.hint);
     }
-    std::process::exit(EXIT_BAD_SETTINGS)
 }
 
 /// An error about one setting: `` setting `key`: problem ``.

@@ -1,6 +1,6 @@
 //! Settings of the log, which every binary has.
 
-use std::io::stderr;
+use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -32,7 +32,8 @@ fn parse_filter(text: &str) -> Result<String, String> {
 impl LogSettings {
     /// Sends this process's log to stderr. Later calls do nothing.
     pub fn start(&self) {
-        let lines = fmt().with_env_filter(EnvFilter::new(&self.log)).with_writer(stderr);
+        let lines =
+            fmt().with_env_filter(EnvFilter::new(&self.log)).with_writer(stderr).with_ansi(stderr().is_terminal());
         let _ = match self.log_format {
             LogFormat::Text => lines.try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
