@@ -171,7 +171,7 @@ fn now() -> Option<Timestamp> {
 }
 
 /// The message of an error.
-pub(crate) fn job_error(error: Error) -> JobError {
+fn job_error(error: Error) -> JobError {
     JobError { code: error.code.as_str().to_string(), message: error.message, hint: error.hint }
 }
 

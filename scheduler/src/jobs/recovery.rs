@@ -9,15 +9,14 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use futures::StreamExt;
 use tokio::sync::watch;
-use trireme_engine::{Code, Error, Result};
+use trireme_engine::{Code, Result};
 use trireme_proto::v1::{Job, JobError, JobState};
 
 use super::{
     JobId, Subject,
-    handle::{JobHandle, job_error},
+    handle::JobHandle,
     record::{Record, has_ended},
     registry::{Entry, Shared, prune, without_answer},
-    run::Seen,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -89,67 +88,54 @@ impl Shared {
 
     fn run_again(self: &Arc<Self>, id: JobId, record: Record, parts: Vec<(JobId, Option<Record>)>) {
         tracing::info!(job = %id, kind = record.job.kind, name = record.job.name, "a job goes on after a restart");
-        let job = match self.queue_again(id.clone(), record) {
-            Ok(job) => job,
-            Err((job, error)) => {
-                tracing::error!(job = %id, %error, "a job of the journal can't run again");
-                self.jobs.lock().insert(id, Entry::Ended(Arc::new(job)));
-                return;
-            }
-        };
+        let Some(job) = self.queue_again(id.clone(), record) else { return };
         let mut over = BTreeMap::new();
         let mut live = Vec::new();
         for (part_id, record) in parts {
-            let part = match record {
-                Some(record) if has_ended(&record.job) => Err(record.job),
-                Some(record) => self.queue_again(part_id.clone(), record).map_err(|(job, _)| job),
-                None => Err(lost(Job {
-                    id: part_id.to_string(),
-                    parent: id.to_string(),
-                    delta_version: -1,
-                    ..Job::default()
-                })),
+            let unknown = || lost(Job { id: part_id.to_string(), parent: id.to_string(), ..Job::default() });
+            let ended = match record {
+                Some(record) if has_ended(&record.job) => record.job,
+                Some(record) => match self.queue_again(part_id.clone(), record) {
+                    Some(part) => {
+                        live.push(part);
+                        continue;
+                    }
+                    None => unknown(),
+                },
+                None => unknown(),
             };
-            match part {
-                Ok(part) => live.push(part),
-                Err(part) => {
-                    over.insert(part_id.clone(), seen(part.clone()));
-                    self.jobs.lock().insert(part_id, Entry::Ended(Arc::new(part)));
-                }
-            }
+            let ended = Arc::new(ended);
+            over.insert(part_id.clone(), watch::channel(ended.clone()).1);
+            self.jobs.lock().insert(part_id, Entry::Ended(ended));
         }
         self.launch(job, live, over);
     }
 
-    /// A job as it was submitted, or as failed when its spec can't be read.
-    fn queue_again(&self, id: JobId, mut record: Record) -> Result<JobHandle, (Job, Error)> {
-        let subject = record.job.spec.as_ref().map(Subject::of);
-        let subject = subject.unwrap_or_else(|| Err(Error::new(Code::Internal, "a job without a spec")));
-        let job = &mut record.job;
-        match subject {
-            Ok(subject) => {
-                let pipeline = matches!(subject, Subject::Pipeline(_));
-                *job = Job {
-                    state: JobState::Queued.into(),
-                    phase: "waits to run again: the scheduler was restarted".to_string(),
-                    started_at: job.started_at.filter(|_| pipeline),
-                    stages: Vec::new(),
-                    metrics: None,
-                    outcome: 0,
-                    raw_version: String::new(),
-                    delta_version: -1,
-                    answer: Vec::new(),
-                    answer_rows: 0,
-                    ..std::mem::take(job)
-                };
-                Ok(JobHandle::new(subject, id, record, &self.stop))
+    /// A job as it was submitted. None, and an error in the log, for one whose spec names nothing: it was never accepted.
+    fn queue_again(&self, id: JobId, mut record: Record) -> Option<JobHandle> {
+        let subject = match record.job.spec.as_ref().map(Subject::of) {
+            Some(Ok(subject)) => subject,
+            wrong => {
+                tracing::error!(job = %id, ?wrong, "a job of the journal can't run again");
+                return None;
             }
-            Err(error) => {
-                job.set_state(JobState::Failed);
-                job.error = Some(job_error(error.clone()));
-                Err((std::mem::take(job), error))
-            }
-        }
+        };
+        let job = std::mem::take(&mut record.job);
+        let pipeline = matches!(subject, Subject::Pipeline(_));
+        record.job = Job {
+            state: JobState::Queued.into(),
+            phase: "waits to run again: the scheduler was restarted".to_string(),
+            started_at: job.started_at.filter(|_| pipeline),
+            stages: Vec::new(),
+            metrics: None,
+            outcome: 0,
+            raw_version: String::new(),
+            delta_version: -1,
+            answer: Vec::new(),
+            answer_rows: 0,
+            ..job
+        };
+        Some(JobHandle::new(subject, id, record, &self.stop))
     }
 
     /// Removes jobs that are older than the retention time and have ended.
@@ -185,6 +171,7 @@ impl Shared {
 
 /// A part whose end the journal has lost.
 fn lost(mut part: Job) -> Job {
+    part.delta_version = -1;
     part.set_state(JobState::Failed);
     part.error = Some(JobError {
         code: Code::Storage.as_str().to_string(),
@@ -192,8 +179,4 @@ fn lost(mut part: Job) -> Job {
         hint: "the scheduler's log says more; submit the pipeline again".to_string(),
     });
     part
-}
-
-fn seen(job: Job) -> Seen {
-    watch::channel(Arc::new(job)).1
 }

@@ -364,3 +364,29 @@ fn until_end(seen: Seen) -> JobStream {
     };
     stream::unfold(Some(WatchStream::new(seen)), states).boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_jobs_stay_in_memory_with_their_parts() {
+        let ids = JobIds::default();
+        let (mut jobs, mut top) = (BTreeMap::new(), Vec::new());
+        for _ in 0..KEPT + 7 {
+            let (id, part) = (ids.next(), ids.next());
+            let ended = |parent: String| Entry::Ended(Arc::new(Job { parent, ..Job::default() }));
+            jobs.insert(part, ended(id.to_string()));
+            jobs.insert(id.clone(), ended(String::new()));
+            top.push(id);
+        }
+        let waiting = top[2].clone();
+        let subject = Subject::Pipeline("p".into());
+        let record = Record { job: new_job(&waiting, &subject, JobSpec::default(), None), depends_on: Vec::new() };
+        let live = JobHandle::new(subject, waiting.clone(), record, &CancellationToken::new());
+        jobs.insert(waiting.clone(), Entry::Live(live));
+        prune(&mut jobs);
+        assert_eq!(jobs.len(), 2 * KEPT + 1);
+        assert_eq!(jobs.keys().take(2).collect::<Vec<_>>(), [&waiting, &top[7]]);
+    }
+}

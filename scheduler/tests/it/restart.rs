@@ -74,6 +74,25 @@ fn a_pipeline_goes_on_where_its_scheduler_died() {
     });
 }
 
+#[tokio::test]
+async fn the_journal_follows_a_job() {
+    let folder = tempdir().unwrap();
+    let (gate, wait) = gate();
+    let world = World::start(folder.path(), Fake::new([("merge of a.t", wait)])).await;
+    let id = world.accepted(merge("a.t", "known.s")).await;
+    let written = || {
+        let text = fs::read_to_string(folder.path().join(format!("jobs/{id}.json"))).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["state"].as_str().unwrap().to_string()
+    };
+    assert!(["queued", "running"].contains(&written().as_str()), "a job that was accepted is written");
+    while written() != "running" {
+        tokio::task::yield_now().await;
+    }
+    gate.add_permits(1);
+    world.ended(&id).await;
+    assert_eq!(written(), "succeeded", "an end that is told is written");
+}
+
 #[test]
 fn jobs_that_wait_keep_their_order() {
     let folder = tempdir().unwrap();
@@ -169,4 +188,26 @@ fn parts_of_a_pipeline_that_was_never_accepted_are_forgotten_and_damage_is_left_
         assert!(world.fake.log().is_empty());
     });
     assert!(!journal(folder.path()).contains(&format!("{}.json", pipeline.parts[0])));
+}
+
+#[test]
+fn a_part_that_the_journal_has_lost_fails_its_pipeline_and_nothing_runs_on_it() {
+    let folder = tempdir().unwrap();
+    let pipeline = life(async || {
+        let (_gate, wait) = gate();
+        let world = World::start(folder.path(), Fake::new([("merge of a.t", wait)])).await;
+        let merges = vec![merge_at("a.t", "known.s", 1)];
+        let questions = vec![question_at("q.t", "SELECT * FROM a.t", 2)];
+        let spec = Pipeline { name: "p".into(), merges, questions, ..Pipeline::default() };
+        let id = world.accepted(Spec::Pipeline(spec)).await;
+        world.fake.saw("start merge of a.t").await;
+        world.get(&id).await
+    });
+    fs::write(folder.path().join(format!("jobs/{}.json", pipeline.parts[0])), "damaged").unwrap();
+    life(async || {
+        let world = World::start(folder.path(), Fake::new([])).await;
+        assert_eq!(world.ended(&pipeline.id).await.state(), JobState::Failed);
+        assert_eq!(world.get(&pipeline.parts[1]).await.state(), JobState::Skipped);
+        assert!(world.fake.log().is_empty());
+    });
 }
