@@ -2,6 +2,8 @@
 
 pub mod error;
 pub mod names;
+pub mod session;
+pub mod sql;
 pub mod storage;
 
 pub use error::{Code, Error, Result};
