@@ -1,0 +1,106 @@
+//! The DataFusion session that the scheduler plans with and that executors take their functions from.
+
+use std::sync::Arc;
+
+use ballista_core::{
+    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt, optimizer::ballista_default_optimizer_rules,
+    registry::BallistaFunctionRegistry,
+};
+use datafusion::{
+    execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
+    functions::all_default_functions,
+    functions_aggregate::all_default_aggregate_functions,
+    functions_nested::{all_default_higher_order_functions, all_default_nested_functions},
+    functions_window::all_default_window_functions,
+    logical_expr::{AggregateUDF, ScalarUDF},
+    prelude::SessionConfig,
+};
+
+use crate::{error::Result, sql};
+
+/// The name of the catalog that plans read tables from; schemas and tables in it are those of the storage root.
+pub const CATALOG: &str = "trireme";
+
+/// Settings of a session.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Time zone of timestamps that are written without one, `UTC`, `+01:00` or `Europe/Paris`.
+    pub time_zone: String,
+    /// Partitions that shuffles and aggregations are planned with.
+    pub target_partitions: usize,
+    /// Rows in a batch.
+    pub batch_size: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { time_zone: "UTC".into(), target_partitions: 16, batch_size: 8192 }
+    }
+}
+
+/// A build side of a join that is at most so big, in bytes and rows, goes to every executor whole instead of both sides being shuffled.
+const BROADCAST_BYTES: u64 = 64 << 20;
+const BROADCAST_ROWS: u64 = 1_000_000;
+
+/// The settings that scheduler and executors plan and run with.
+pub fn session_config(options: &SessionOptions) -> SessionConfig {
+    SessionConfig::new_with_ballista()
+        .with_target_partitions(options.target_partitions.max(1))
+        .with_batch_size(options.batch_size.max(1))
+        .with_default_catalog_and_schema(CATALOG, "default")
+        .with_information_schema(false)
+        // Losing an executor under the adaptive planner can hang a job (ballista #1986).
+        .with_ballista_adaptive_query_planner(false)
+        // Otherwise a whole stage goes to the executor with the most free slots.
+        .set_usize(BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, 1)
+        .with_ballista_broadcast_join_threshold_bytes(BROADCAST_BYTES as usize)
+        .with_ballista_broadcast_join_threshold_rows(BROADCAST_ROWS as usize)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", BROADCAST_ROWS)
+        .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        .set_str("datafusion.execution.time_zone", &options.time_zone)
+        .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
+}
+
+/// A session over a catalog that is still empty; it has Spark's functions and meanings (see [`crate::sql`]).
+pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
+    let mut higher_order = all_default_higher_order_functions();
+    higher_order.extend(sql::higher_order_functions());
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_optimizer_rules(ballista_default_optimizer_rules())
+        .with_scalar_functions(scalar_functions())
+        .with_aggregate_functions(aggregate_functions())
+        .with_window_functions(all_default_window_functions())
+        .with_analyzer_rule(sql::lenient_casts());
+    *builder.higher_order_functions() = Some(higher_order);
+    Ok(builder.build())
+}
+
+/// The functions that an executor needs to run what a session plans.
+pub fn function_registry(state: &SessionState) -> Arc<BallistaFunctionRegistry> {
+    Arc::new(BallistaFunctionRegistry::from(state))
+}
+
+/// Later ones replace earlier ones of the same name.
+///
+/// Spark's `date_part` and `date_trunc` only exist while planning: they become DataFusion's functions of the same names, and an executor,
+/// which finds functions by name, must find those.
+fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut functions = all_default_functions();
+    functions.extend(all_default_nested_functions());
+    let spark = datafusion_spark::all_default_scalar_functions().into_iter();
+    functions.extend(spark.filter(|function| !matches!(function.name(), "date_part" | "date_trunc" | "spark_cast")));
+    functions.extend(sql::scalar_functions());
+    functions
+}
+
+/// DataFusion's, and Spark's `collect_list` and `collect_set`; DataFusion's `avg` takes more types than Spark's.
+fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    let mut functions = all_default_aggregate_functions();
+    let spark = datafusion_spark::all_default_aggregate_functions().into_iter();
+    functions.extend(spark.filter(|function| function.name() != "avg"));
+    functions
+}

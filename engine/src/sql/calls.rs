@@ -1,0 +1,224 @@
+//! Calls that are planned by the types of their arguments: Spark casts where DataFusion refuses, and one Spark name may be several functions.
+//!
+//! The syntax tree reaches the planner's typed hook only in a few shapes. One of them, the dictionary literal `{key: value}`, does not exist
+//! in Spark's grammar: [`super::rewrite`] writes the calls named here as such literals, and [`SparkPlanner`] reads them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    common::{DFSchema, Result, ScalarValue},
+    logical_expr::{Expr, ExprSchemable, ScalarUDF, lit, when},
+};
+
+use super::{
+    kernel::wrong_call,
+    types::{parse_type, type_name},
+};
+
+/// The marker of an integer literal that Spark takes as `int`.
+pub(crate) const INT: &str = " int";
+
+/// The functions that are planned here, or in `calls_time`.
+pub(crate) const NAMES: [&str; 79] = [
+    "add_months", "array_join", "array_position", "array_size", "array_sort", "bigint", "binary", "boolean", "concat", "curdate",
+    "current_date", "current_timestamp", "current_timezone", "date", "date_add", "date_diff", "date_part", "date_sub", "date_trunc",
+    "dateadd", "datediff", "datepart", "day", "dayofmonth", "dayofweek", "dayofyear", "decimal", "double", "e", "element_at", "float",
+    "from_unixtime", "get", "hour", "int", "isnotnull", "isnull", "last_day", "left", "ln", "locate", "log", "log10", "log2", "md5",
+    "minute", "month", "next_day", "now", "quarter", "rand", "random", "replace", "reverse", "right", "second", "sequence", "smallint",
+    "sort_array", "string", "timestamp", "timestamp_micros", "timestamp_millis", "timestamp_seconds", "tinyint", "to_date",
+    "to_timestamp", "to_unix_timestamp", "trunc", "try_to_timestamp", "unix_micros", "unix_millis", "unix_seconds", "unix_timestamp",
+    "week", "weekday", "weekofyear", "year", "unix_date",
+];
+
+/// Plans what Spark means; the functions it uses are those of the session, which executors know by the same names.
+#[derive(Debug)]
+pub(crate) struct SparkPlanner {
+    pub(super) functions: HashMap<String, Arc<ScalarUDF>>,
+    /// The session's time zone.
+    pub(super) zone: String,
+}
+
+impl SparkPlanner {
+    /// Plans a call of one of [`NAMES`].
+    pub(super) fn plan_call(&self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
+        let call = Call { planner: self, name, schema };
+        if let Some(planned) = call.time(&args)? {
+            return Ok(planned);
+        }
+        call.other(args)
+    }
+}
+
+/// A call that is being planned.
+pub(super) struct Call<'a> {
+    pub(super) planner: &'a SparkPlanner,
+    pub(super) name: &'a str,
+    schema: &'a DFSchema,
+}
+
+impl Call<'_> {
+    /// Calls a function of the session.
+    pub(super) fn function(&self, name: &str, args: Vec<Expr>) -> Result<Expr> {
+        match self.planner.functions.get(name) {
+            Some(function) => Ok(function.call(args)),
+            None => Err(wrong_call(format!("there is no function `{name}`"))),
+        }
+    }
+
+    pub(super) fn type_of(&self, expr: &Expr) -> Result<DataType> {
+        expr.get_type(self.schema)
+    }
+
+    /// The expression as a type.
+    pub(super) fn cast(&self, expr: &Expr, to: &DataType) -> Result<Expr> {
+        if self.type_of(expr)? == *to { Ok(expr.clone()) } else { Ok(datafusion::logical_expr::cast(expr.clone(), to.clone())) }
+    }
+
+    fn text(&self, expr: &Expr) -> Result<Expr> {
+        if is_text(&self.type_of(expr)?) { Ok(expr.clone()) } else { self.cast(expr, &DataType::Utf8) }
+    }
+
+    fn is_list(&self, expr: &Expr) -> Result<bool> {
+        Ok(is_list(&self.type_of(expr)?))
+    }
+
+    /// The error of a call with a wrong number of arguments.
+    pub(super) fn wrong_count<T>(&self, args: &[Expr]) -> Result<T> {
+        let count = match args.len() {
+            0 => "no arguments".to_string(),
+            1 => "1 argument".to_string(),
+            n => format!("{n} arguments"),
+        };
+        Err(wrong_call(format!("`{}` can't be called with {count}", self.name)))
+    }
+
+    fn other(&self, args: Vec<Expr>) -> Result<Expr> {
+        match (self.name, args.as_slice()) {
+            (
+                "bigint" | "binary" | "boolean" | "decimal" | "double" | "float" | "int" | "smallint" | "string" | "tinyint",
+                [value],
+            ) => self.cast(value, &parse_type(self.name)?),
+            ("isnull", [value]) => Ok(value.clone().is_null()),
+            ("isnotnull", [value]) => Ok(value.clone().is_not_null()),
+            ("e", []) => Ok(lit(std::f64::consts::E)),
+            ("rand" | "random", []) => self.function("random", vec![]),
+            ("log", [base, value]) => {
+                let [base, value] = [self.cast(base, &DataType::Float64)?, self.cast(value, &DataType::Float64)?];
+                let log = self.function("log", vec![base.clone(), value.clone()])?;
+                when(base.gt(lit(0.0)).and(value.gt(lit(0.0))), log).end()
+            }
+            ("log" | "ln" | "log10" | "log2", [value]) => {
+                let value = self.cast(value, &DataType::Float64)?;
+                let log = self.function(if self.name == "log" { "ln" } else { self.name }, vec![value.clone()])?;
+                when(value.gt(lit(0.0)), log).end()
+            }
+            ("md5", [value]) => self.cast(&self.function("md5", vec![value.clone()])?, &DataType::Utf8),
+            ("concat", parts) => self.concat(parts),
+            ("reverse", [value]) if self.is_list(value)? => self.function("array_reverse", args),
+            ("reverse", [value]) => self.function("reverse", vec![self.text(value)?]),
+            ("left" | "right", [value, length]) => {
+                let length = self.cast(length, &DataType::Int64)?;
+                let part = self.function(self.name, vec![self.text(value)?, length.clone()])?;
+                when(length.clone().gt(lit(0i64)), part).when(length.is_not_null(), lit("")).end()
+            }
+            ("replace", [value, search]) => self.function("replace", vec![self.text(value)?, self.text(search)?, lit("")]),
+            ("replace", [value, search, with]) => {
+                self.function("replace", vec![self.text(value)?, self.text(search)?, self.text(with)?])
+            }
+            ("locate", [search, value]) => self.function("strpos", vec![self.text(value)?, self.text(search)?]),
+            ("array_join", [array, rest @ ..]) if matches!(rest.len(), 1 | 2) => {
+                let array = self.cast(array, &super::types::list_of(DataType::Utf8, true))?;
+                self.function("array_to_string", [std::slice::from_ref(&array), rest].concat())
+            }
+            ("array_size", [array]) => {
+                // DataFusion has no length for an empty array.
+                let size = self.function("size", vec![array.clone()])?;
+                when(array.clone().is_not_null(), size).end()
+            }
+            ("array_position", [array, value]) => {
+                let found = self.cast(&self.function("array_position", args.clone())?, &DataType::Int64)?;
+                let known = array.clone().is_not_null().and(value.clone().is_not_null());
+                when(known, self.function("coalesce", vec![found, lit(0i64)])?).end()
+            }
+            ("array_sort", [array]) => self.sort(array, "ASC", "NULLS LAST"),
+            ("sort_array", [array]) => self.sort(array, "ASC", "NULLS FIRST"),
+            ("sort_array", [array, Expr::Literal(ScalarValue::Boolean(Some(ascending)), _)]) => {
+                if *ascending { self.sort(array, "ASC", "NULLS FIRST") } else { self.sort(array, "DESC", "NULLS LAST") }
+            }
+            ("sequence", [start, stop]) => {
+                let step = if matches!(self.type_of(start)?, DataType::Date32 | DataType::Timestamp(..)) {
+                    lit(ScalarValue::new_interval_mdn(0, 1, 0))
+                } else {
+                    when(start.clone().lt_eq(stop.clone()), lit(1i64)).otherwise(lit(-1i64))?
+                };
+                self.function("generate_series", vec![start.clone(), stop.clone(), step])
+            }
+            ("sequence", [_, _, _]) => self.function("generate_series", args),
+            ("element_at", [map, key]) if matches!(self.type_of(map)?, DataType::Map(..)) => {
+                self.function("get_field", vec![map.clone(), key.clone()])
+            }
+            ("element_at", [_, _]) => self.function("array_element", args),
+            ("get", [array, index]) => self.item(array, index),
+            (_, args) => self.wrong_count(args),
+        }
+    }
+
+    fn sort(&self, array: &Expr, order: &str, nulls: &str) -> Result<Expr> {
+        self.function("array_sort", vec![array.clone(), lit(order), lit(nulls)])
+    }
+
+    /// `concat` of arrays or of anything as text; null if one part is.
+    fn concat(&self, parts: &[Expr]) -> Result<Expr> {
+        let mut arrays = 0;
+        for part in parts {
+            arrays += usize::from(self.is_list(part)?);
+        }
+        if arrays == 0 {
+            let parts = parts.iter().map(|part| self.text(part)).collect::<Result<Vec<_>>>()?;
+            return self.function("concat", parts);
+        }
+        if arrays < parts.len() {
+            return Err(wrong_call("concat takes arrays or texts, not both"));
+        }
+        let known = parts.iter().map(|part| part.clone().is_not_null()).reduce(Expr::and);
+        let all = self.function("array_concat", parts.to_vec())?;
+        match known {
+            Some(known) => when(known, all).end(),
+            None => Ok(all),
+        }
+    }
+
+    /// `array[index]`: from 0; null where there is no such element.
+    pub(super) fn item(&self, array: &Expr, index: &Expr) -> Result<Expr> {
+        let from_one = |index: i64| self.function("array_element", vec![array.clone(), lit(index.saturating_add(1))]);
+        match index {
+            Expr::Literal(ScalarValue::Int32(Some(index)), _) if *index >= 0 => from_one(i64::from(*index)),
+            Expr::Literal(ScalarValue::Int64(Some(index)), _) if *index >= 0 => from_one(*index),
+            _ => {
+                let index = self.cast(index, &DataType::Int64)?;
+                let item = self.function("array_element", vec![array.clone(), index.clone() + lit(1i64)])?;
+                when(index.gt_eq(lit(0i64)), item).end()
+            }
+        }
+    }
+}
+
+/// Plans `array[index]` outside of a named call.
+pub(super) fn plan_item(planner: &SparkPlanner, array: &Expr, index: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let call = Call { planner, name: "[]", schema };
+    let data_type = call.type_of(array)?;
+    match &data_type {
+        DataType::Map(..) => call.function("get_field", vec![array.clone(), index.clone()]),
+        list if is_list(list) => call.item(array, index),
+        other => Err(wrong_call(format!("`[{index}]` needs an array or a map, not {}", type_name(other)))),
+    }
+}
+
+pub(super) fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+pub(super) fn is_list(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
+}

@@ -1,0 +1,328 @@
+//! Spark's SQL grammar, as a dialect of `sqlparser`.
+//!
+//! `sqlparser`'s own Spark dialect leaves out backslash escapes, intervals of several units, `exists(xs, x -> …)` and the
+//! precedence of `DIV`; this one starts from it and adds them.
+
+use std::any::TypeId;
+
+use datafusion::sql::sqlparser::{
+    ast::{BinaryOperator, Expr, Interval, Value, ValueWithSpan},
+    dialect::{DatabricksDialect, Dialect},
+    keywords::Keyword,
+    parser::{Parser, ParserError},
+    tokenizer::Token,
+};
+
+/// Words that never begin an expression.
+const NO_COLUMNS: [Keyword; 14] = [
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::FROM,
+    Keyword::WHERE,
+    Keyword::GROUP,
+    Keyword::HAVING,
+    Keyword::ORDER,
+    Keyword::UNION,
+    Keyword::WHEN,
+    Keyword::THEN,
+    Keyword::ELSE,
+    Keyword::ON,
+    Keyword::AS,
+    Keyword::SELECT,
+];
+
+/// Spark 3.5's grammar.
+#[derive(Debug)]
+pub(crate) struct SparkDialect;
+
+impl Dialect for SparkDialect {
+    /// The parser asks for Databricks in the few places where it special-cases Spark: `exists(…)`, `array(…)`.
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<DatabricksDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`'
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_ascii_alphabetic() || ch == '_'
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_ascii_alphanumeric() || ch == '_'
+    }
+
+    /// `'\\d'` is `\d`, as with `spark.sql.parser.escapedStringLiterals=false`, Spark's default.
+    fn supports_string_literal_backslash_escape(&self) -> bool {
+        true
+    }
+
+    /// `\%` and `\_` stay as they are: they are `LIKE`'s escapes.
+    fn ignores_wildcard_escapes(&self) -> bool {
+        true
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_with_modifier(&self) -> bool {
+        true
+    }
+
+    fn supports_lambda_functions(&self) -> bool {
+        true
+    }
+
+    fn supports_select_wildcard_except(&self) -> bool {
+        true
+    }
+
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+
+    fn supports_long_type_as_bigint(&self) -> bool {
+        true
+    }
+
+    fn supports_values_as_table_factor(&self) -> bool {
+        true
+    }
+
+    fn supports_bang_not_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_cte_without_as(&self) -> bool {
+        true
+    }
+
+    fn supports_string_literal_concatenation(&self) -> bool {
+        true
+    }
+
+    fn allow_extract_custom(&self) -> bool {
+        true
+    }
+
+    /// Despite its name: whether `DESCRIBE TABLE t` may be written for `DESCRIBE t`.
+    fn describe_requires_table_keyword(&self) -> bool {
+        true
+    }
+
+    /// `interval` and `struct` may be columns.
+    fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+        keyword == Keyword::EXISTS || keyword == Keyword::TRIM
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let [first, second] = parser.peek_tokens();
+        // sqlparser would take these for columns, and then miss what they stand for.
+        if let Token::Word(word) = &first
+            && NO_COLUMNS.contains(&word.keyword)
+        {
+            return Some(parser.expected_ref("an expression", parser.peek_token_ref()));
+        }
+        let is_interval = matches!(&first, Token::Word(word) if word.keyword == Keyword::INTERVAL);
+        let has_value = matches!(second, Token::Number(..) | Token::SingleQuotedString(_) | Token::Minus | Token::Plus);
+        (is_interval && has_value).then(|| parse_interval(parser))
+    }
+
+    /// `a DIV b`, which binds as `*` does.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if !parser.parse_keyword(Keyword::DIV) {
+            return None;
+        }
+        Some(parser.parse_subexpr(precedence).map(|right| Expr::BinaryOp {
+            left: Box::new(expr.clone()),
+            op: BinaryOperator::MyIntegerDivide,
+            right: Box::new(right),
+        }))
+    }
+}
+
+/// `INTERVAL 7 days`, `INTERVAL 1 day -2 hours`, `INTERVAL '7' DAY`, `INTERVAL '7 days'`, `INTERVAL '1 02:03:04' DAY TO SECOND`.
+/// The result has one text value that Arrow's interval parser reads, such as `7 days`.
+fn parse_interval(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let start = parser.peek_token_ref().span;
+    parser.expect_keyword(Keyword::INTERVAL)?;
+    let mut parts: Vec<String> = Vec::new();
+    loop {
+        let negative = parser.consume_token(&Token::Minus);
+        let positive = !negative && parser.consume_token(&Token::Plus);
+        let sign = if negative { "-" } else { "" };
+        let (value, quoted) = match parser.peek_token_ref().token.clone() {
+            Token::Number(number, _) => (number, false),
+            Token::SingleQuotedString(text) => (text, true),
+            _ if parts.is_empty() || negative || positive => {
+                return parser.expected_ref("a value after INTERVAL", parser.peek_token_ref());
+            }
+            _ => break,
+        };
+        parser.advance_token();
+        let Some(unit) = unit(parser) else {
+            if quoted && parts.is_empty() {
+                parts.push(if negative { negate(&value) } else { value });
+                break;
+            }
+            return parser.expected_ref("a unit such as DAYS", parser.peek_token_ref());
+        };
+        if quoted && parser.parse_keyword(Keyword::TO) {
+            let Some(last) = self::unit(parser) else {
+                return parser.expected_ref("a unit after TO", parser.peek_token_ref());
+            };
+            let Some(text) = fields(value.trim(), unit, last, negative) else {
+                return Err(ParserError::ParserError(format!(
+                    "'{value}' is not an interval {} TO {}{}",
+                    unit.to_uppercase(),
+                    last.to_uppercase(),
+                    start.start
+                )));
+            };
+            parts.push(text);
+            break;
+        }
+        parts.push(format!("{sign}{} {unit}", value.trim()));
+        // Another value goes on with this interval; a minus could also be a subtraction, which needs a unit to be an interval.
+        let goes_on = match parser.peek_tokens() {
+            [Token::Number(..) | Token::SingleQuotedString(_), _, _] => true,
+            [Token::Minus | Token::Plus, Token::Number(..), Token::Word(word)] => unit_of(&word.value).is_some(),
+            _ => false,
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    let value = Value::SingleQuotedString(parts.join(" "));
+    Ok(Expr::Interval(Interval {
+        value: Box::new(Expr::Value(ValueWithSpan { value, span: start })),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    }))
+}
+
+fn unit(parser: &mut Parser) -> Option<&'static str> {
+    let unit = match &parser.peek_token_ref().token {
+        Token::Word(word) => unit_of(&word.value),
+        _ => None,
+    };
+    if unit.is_some() {
+        parser.advance_token();
+    }
+    unit
+}
+
+fn unit_of(word: &str) -> Option<&'static str> {
+    const UNITS: [&str; 9] =
+        ["year", "month", "week", "day", "hour", "minute", "second", "millisecond", "microsecond"];
+    let word = word.to_ascii_lowercase();
+    let singular = word.strip_suffix('s').unwrap_or(&word);
+    UNITS.into_iter().find(|unit| *unit == singular)
+}
+
+fn negate(text: &str) -> String {
+    text.split_whitespace()
+        .map(|word| match word.chars().next() {
+            Some('-') => word[1..].to_string(),
+            Some(first) if first.is_ascii_digit() => format!("-{word}"),
+            _ => word.to_string(),
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The text of `INTERVAL 'text' FIRST TO LAST` with its units written out; `None` when it has other fields than that.
+fn fields(text: &str, first: &str, last: &str, negative: bool) -> Option<String> {
+    const ORDER: [&str; 6] = ["year", "month", "day", "hour", "minute", "second"];
+    let (text, minus) = match text.strip_prefix('-') {
+        Some(rest) => (rest, !negative),
+        None => (text, negative),
+    };
+    let from = ORDER.iter().position(|unit| *unit == first)?;
+    let to = ORDER.iter().position(|unit| *unit == last)?;
+    let units = ORDER.get(from..=to)?;
+    let values: Vec<&str> = text.split([' ', ':', '-']).collect();
+    let numeric = values.iter().all(|value| value.parse::<f64>().is_ok());
+    if values.len() != units.len() || !numeric {
+        return None;
+    }
+    let sign = if minus { "-" } else { "" };
+    Some(values.iter().zip(units).map(|(value, unit)| format!("{sign}{value} {unit}")).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> String {
+        let mut parser = Parser::new(&SparkDialect).try_with_sql(text).unwrap();
+        let expr = parser.parse_expr().unwrap();
+        assert_eq!(parser.peek_token().token, Token::EOF, "{text} was not read whole");
+        expr.to_string()
+    }
+
+    #[test]
+    fn intervals_have_units_written_out() {
+        assert_eq!(parse("INTERVAL 7 days"), "INTERVAL '7 day'");
+        assert_eq!(parse("INTERVAL 1 day -2 hours 30 minutes"), "INTERVAL '1 day -2 hour 30 minute'");
+        assert_eq!(parse("INTERVAL '7' DAY"), "INTERVAL '7 day'");
+        assert_eq!(parse("INTERVAL '7 days'"), "INTERVAL '7 days'");
+        assert_eq!(parse("INTERVAL -'7 days 2 hours'"), "INTERVAL '-7 days -2 hours'");
+        assert_eq!(
+            parse("INTERVAL '1 02:03:04.5' DAY TO SECOND"),
+            "INTERVAL '1 day 02 hour 03 minute 04.5 second'"
+        );
+        assert_eq!(parse("INTERVAL '-2-3' YEAR TO MONTH"), "INTERVAL '-2 year -3 month'");
+        assert_eq!(parse("interval"), "interval", "it may still be a column");
+        assert_eq!(parse("a + INTERVAL 1 day - INTERVAL 2 hours"), "a + INTERVAL '1 day' - INTERVAL '2 hour'");
+        assert_eq!(parse("a + INTERVAL 1 day - 2"), "a + INTERVAL '1 day' - 2");
+    }
+
+    #[test]
+    fn wrong_intervals_are_refused() {
+        for text in ["INTERVAL 7", "INTERVAL 7 lightyears", "INTERVAL '1:2' DAY TO SECOND"] {
+            let mut parser = Parser::new(&SparkDialect).try_with_sql(text).unwrap();
+            let result = parser.parse_expr();
+            assert!(result.is_err() || parser.peek_token().token != Token::EOF, "{text}");
+        }
+    }
+
+    #[test]
+    fn div_binds_as_multiplication_does() {
+        assert_eq!(parse("10 DIV 3 + 1"), "10 DIV 3 + 1");
+        let mut parser = Parser::new(&SparkDialect).try_with_sql("10 DIV 3 + 1").unwrap();
+        let Expr::BinaryOp { op, .. } = parser.parse_expr().unwrap() else { panic!() };
+        assert_eq!(op, BinaryOperator::Plus);
+    }
+
+    #[test]
+    fn strings_have_backslash_escapes_and_both_quotes() {
+        let mut parser = Parser::new(&SparkDialect).try_with_sql(r#"["\\d+", 'a\nb', '\'']"#).unwrap();
+        let Expr::Array(array) = parser.parse_expr().unwrap() else { panic!() };
+        let texts: Vec<_> = array
+            .elem
+            .into_iter()
+            .map(|e| match e {
+                Expr::Value(value) => value.value.into_string().unwrap(),
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(texts, [r"\d+", "a\nb", "'"]);
+    }
+}

@@ -1,0 +1,74 @@
+//! Function names: Spark's, and what stands behind them.
+
+/// Spark's name to DataFusion's, where only the name differs.
+const OTHER_NAMES: [(&str, &str); 43] = [
+    ("aggregate", "array_fold"),
+    ("any", "bool_or"),
+    ("any_value", "first_value"),
+    ("approx_percentile", "approx_percentile_cont"),
+    ("array_agg", "collect_list"),
+    ("array_remove", "array_remove_all"),
+    ("array_size", "array_length"),
+    ("arrays_overlap", "array_has_any"),
+    ("cardinality", "size"),
+    ("ceiling", "ceil"),
+    ("char_length", "length"),
+    ("character_length", "length"),
+    ("chr", "char"),
+    ("endswith", "ends_with"),
+    ("every", "bool_and"),
+    ("exists", "array_any_match"),
+    ("explode", "unnest"),
+    ("explode_outer", "unnest_outer"),
+    ("filter", "array_filter"),
+    ("first", "first_value"),
+    ("forall", "array_any_match"),
+    ("ifnull", "nvl"),
+    ("last", "last_value"),
+    ("lcase", "lower"),
+    ("len", "length"),
+    ("max_by", "first_value"),
+    ("mean", "avg"),
+    ("min_by", "first_value"),
+    ("percentile", "percentile_cont"),
+    ("percentile_approx", "approx_percentile_cont"),
+    ("power", "pow"),
+    ("printf", "format_string"),
+    ("reduce", "array_fold"),
+    ("regexp", "regexp_like"),
+    ("rlike", "regexp_like"),
+    ("sha", "sha1"),
+    ("sign", "signum"),
+    ("some", "bool_or"),
+    ("startswith", "starts_with"),
+    ("std", "stddev"),
+    ("transform", "array_transform"),
+    ("ucase", "upper"),
+    ("variance", "var_samp"),
+];
+
+/// Names that the rewriting of the syntax tree takes care of, see [`super::rewrite`].
+const REWRITTEN: [&str; 6] = ["approx_count_distinct", "count_if", "forall", "max_by", "min_by", "struct"];
+
+/// The name under which DataFusion knows a function.
+pub(crate) fn behind(name: &str) -> &str {
+    OTHER_NAMES.iter().find(|(spark, _)| *spark == name).map_or(name, |(_, behind)| behind)
+}
+
+/// Names of functions that exist although no registry has them.
+pub(crate) fn extra() -> impl Iterator<Item = &'static str> {
+    let unnest = ["unnest", "unnest_outer", "make_map"];
+    OTHER_NAMES.iter().map(|(name, _)| *name).chain(REWRITTEN).chain(unnest).chain(super::calls::NAMES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_order_and_unique() {
+        assert!(OTHER_NAMES.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert_eq!(behind("transform"), "array_transform");
+        assert_eq!(behind("lower"), "lower");
+    }
+}

@@ -1,0 +1,299 @@
+//! Operators and field access with Spark's meaning.
+
+use std::borrow::Cow;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::{
+    common::{DFSchema, Result, ScalarValue, TableReference, Column},
+    logical_expr::{
+        Expr, ExprSchemable, GetFieldAccess, Operator, binary_expr, cast, lit,
+        planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawDictionaryExpr, RawFieldAccessExpr},
+    },
+    sql::sqlparser::ast::BinaryOperator,
+};
+
+use super::{
+    arrays::array_field,
+    calls::{INT, SparkPlanner, is_text, plan_item},
+    kernel::{Kernel, wrong_call},
+    suggest,
+    types::{timestamp, type_name},
+};
+use crate::error::{Code, Error};
+
+impl ExprPlanner for SparkPlanner {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let RawBinaryExpr { op, left, right } = expr;
+        let types = [left.get_type(schema)?, right.get_type(schema)?];
+        Ok(match op {
+            BinaryOperator::Divide | BinaryOperator::Modulo | BinaryOperator::MyIntegerDivide => {
+                PlannerResult::Planned(self.divide(&op, left, right, types)?)
+            }
+            BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply => {
+                let (left, right) = operands(left, right, &types);
+                if let Some(shifted) = self.shift_date(&op, &left, &right, schema)? {
+                    return Ok(PlannerResult::Planned(shifted));
+                }
+                PlannerResult::Original(RawBinaryExpr { op, left, right })
+            }
+            BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq
+            | BinaryOperator::Spaceship => {
+                let (left, right) = comparands(left, right, &types);
+                PlannerResult::Original(RawBinaryExpr { op, left, right })
+            }
+            _ => PlannerResult::Original(RawBinaryExpr { op, left, right }),
+        })
+    }
+
+    fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+        let RawFieldAccessExpr { expr, field_access } = expr;
+        Ok(PlannerResult::Planned(match field_access {
+            GetFieldAccess::NamedStructField { name } => {
+                let data_type = expr.get_type(schema)?;
+                match name.try_as_str().flatten() {
+                    Some(name) => self.field(expr, &data_type, name)?.0,
+                    None => return Err(wrong_call(format!("`{expr}[{name}]`: a field's name is a text"))),
+                }
+            }
+            GetFieldAccess::ListIndex { key } => plan_item(self, &expr, &key, schema)?,
+            GetFieldAccess::ListRange { .. } => return Err(wrong_call("take a slice of an array with slice(array, start, length)")),
+        }))
+    }
+
+    fn plan_compound_identifier(
+        &self,
+        field: &Field,
+        qualifier: Option<&TableReference>,
+        nested_names: &[String],
+    ) -> Result<PlannerResult<Vec<Expr>>> {
+        let mut data_type = field.data_type().clone();
+        let mut expr = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        for name in nested_names {
+            // The planner drops an error of this function, so a missing field becomes a call that has no type.
+            match self.field(expr.clone(), &data_type, name) {
+                Ok(found) => (expr, data_type) = found,
+                Err(error) => return Ok(PlannerResult::Planned(missing(&Error::from(error)))),
+            }
+        }
+        Ok(PlannerResult::Planned(expr))
+    }
+
+    fn plan_dictionary_literal(&self, expr: RawDictionaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawDictionaryExpr>> {
+        let name = match expr.keys.first() {
+            Some(Expr::Literal(name, _)) => name.try_as_str().flatten().map(str::to_string),
+            _ => None,
+        };
+        let Some(name) = name else { return Ok(PlannerResult::Original(expr)) };
+        let mut args = expr.values;
+        if name == INT {
+            return Ok(match args.pop() {
+                Some(Expr::Literal(ScalarValue::Int64(Some(value)), _)) => {
+                    PlannerResult::Planned(i32::try_from(value).map_or_else(|_| lit(value), lit))
+                }
+                _ => return Err(wrong_call("not an integer")),
+            });
+        }
+        // The first value only holds the place of the name.
+        args.remove(0);
+        Ok(PlannerResult::Planned(self.plan_call(&name, args, schema)?))
+    }
+}
+
+impl SparkPlanner {
+    /// `/` gives a double of integers, `%` and `DIV` stay integers, and a zero divisor gives NULL.
+    fn divide(&self, op: &BinaryOperator, left: Expr, right: Expr, types: [DataType; 2]) -> Result<Expr> {
+        let (mut left, mut right) = operands(left, right, &types);
+        let fits = |t: &DataType| t.is_integer() || t.is_null() || is_text(t);
+        let to = match op {
+            BinaryOperator::MyIntegerDivide => Some(DataType::Int64),
+            BinaryOperator::Divide if types.iter().all(fits) => Some(DataType::Float64),
+            _ => None,
+        };
+        if let Some(to) = to {
+            (left, right) = (cast(left, to.clone()), cast(right, to));
+        }
+        let nonzero = match &right {
+            Expr::Literal(value, _) if !value.is_null() && !is_zero(value) => right,
+            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_zero(value)) => right,
+            _ => match self.functions.get("nullif") {
+                // A typed zero keeps the divisor's type.
+                Some(nullif) => nullif.call(vec![right, lit(0i32)]),
+                None => right,
+            },
+        };
+        let op = if *op == BinaryOperator::Modulo { Operator::Modulo } else { Operator::Divide };
+        Ok(binary_expr(left, op, nonzero))
+    }
+
+    /// `date + 1` and `date - 1`, which count days.
+    fn shift_date(&self, op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
+        let name = match op {
+            BinaryOperator::Plus => "date_add",
+            BinaryOperator::Minus => "date_sub",
+            _ => return Ok(None),
+        };
+        let (date, days) = match (left.get_type(schema)?, right.get_type(schema)?) {
+            (DataType::Date32, days) if days.is_integer() => (left, right),
+            (days, DataType::Date32) if days.is_integer() && name == "date_add" => (right, left),
+            _ => return Ok(None),
+        };
+        let call = |function: &std::sync::Arc<datafusion::logical_expr::ScalarUDF>| {
+            function.call(vec![date.clone(), cast(days.clone(), DataType::Int32)])
+        };
+        Ok(self.functions.get(name).map(call))
+    }
+
+    /// A field of a struct, of every struct in an array, or a map's value; names differ in more than case.
+    fn field(&self, expr: Expr, data_type: &DataType, name: &str) -> Result<(Expr, DataType)> {
+        let get = |expr: Expr, name: &str| match self.functions.get("get_field") {
+            Some(get_field) => Ok(get_field.call(vec![expr, lit(name)])),
+            None => Err(wrong_call("there is no function `get_field`")),
+        };
+        match data_type {
+            DataType::Struct(fields) => {
+                let field = find(fields, name, &expr)?;
+                Ok((get(expr, field.name())?, field.data_type().clone()))
+            }
+            DataType::List(item) | DataType::LargeList(item) => match item.data_type() {
+                DataType::Struct(fields) => {
+                    let field = find(fields, name, &expr)?;
+                    let list = super::types::list_of(field.data_type().clone(), true);
+                    Ok((array_field().call(vec![expr, lit(field.name().as_str())]), list))
+                }
+                other => Err(no_field(name, &expr, &format!("an array of {}", type_name(other)))),
+            },
+            DataType::Map(entries, _) => match entries.data_type() {
+                DataType::Struct(pair) if pair.len() == 2 => Ok((get(expr, name)?, pair[1].data_type().clone())),
+                other => Err(no_field(name, &expr, &type_name(other))),
+            },
+            other => Err(no_field(name, &expr, &type_name(other))),
+        }
+    }
+}
+
+fn no_field(name: &str, expr: &Expr, what: &str) -> datafusion::error::DataFusionError {
+    wrong_call(format!("`{}` is {what}, so it has no field `{name}`", shown(expr)))
+}
+
+fn shown(expr: &Expr) -> Cow<'static, str> {
+    match expr {
+        Expr::Column(column) => column.name.clone().into(),
+        Expr::LambdaVariable(variable) => variable.name.clone().into(),
+        Expr::ScalarFunction(call) if matches!(call.name(), "get_field" | "array_field") => match call.args.as_slice() {
+            [inner, Expr::Literal(name, _)] => format!("{}.{}", shown(inner), name.try_as_str().flatten().unwrap_or_default()).into(),
+            _ => "the expression".into(),
+        },
+        _ => "the expression".into(),
+    }
+}
+
+/// The field with a name, exactly or but for case.
+fn find<'a>(fields: &'a Fields, name: &str, expr: &Expr) -> Result<&'a FieldRef> {
+    let mut same = fields.iter().filter(|field| field.name().eq_ignore_ascii_case(name));
+    match (same.next(), same.next()) {
+        (Some(field), None) => Ok(field),
+        (Some(first), Some(second)) => match fields.iter().find(|field| field.name() == name) {
+            Some(exact) => Ok(exact),
+            None => Err(wrong_call(format!(
+                "`{}.{name}` may be `{}` or `{}`, which differ only in case",
+                shown(expr),
+                first.name(),
+                second.name()
+            ))),
+        },
+        _ => {
+            let hint = suggest::hint(name, "its fields", fields.iter().map(|field| field.name().as_str()));
+            Err(Error::new(Code::InvalidSql, format!("`{}` has no field `{name}`", shown(expr))).hint(hint).into())
+        }
+    }
+}
+
+/// A call whose type is an error.
+fn missing(error: &Error) -> Expr {
+    Kernel::function(
+        "missing_field",
+        |types| Ok(types.to_vec()),
+        |_, literals| {
+            let text = literals.first().copied().flatten().and_then(|text| text.try_as_str()).flatten();
+            let error = text.and_then(Error::find_in);
+            Err(error.unwrap_or_else(|| Error::new(Code::InvalidSql, "there is no such field")).into())
+        },
+        |_| Err(wrong_call("there is no such field")),
+    )
+    .call(vec![lit(error.to_string())])
+}
+
+fn is_zero(value: &ScalarValue) -> bool {
+    ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| zero == *value)
+}
+
+/// Operands of arithmetic: texts become doubles, or timestamps beside one; dates beside a timestamp become timestamps, timestamps get one type;
+/// a literal with a fraction beside a decimal becomes a decimal.
+fn operands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
+    let [l, r] = types;
+    (operand(left, l, r), operand(right, r, l))
+}
+
+fn operand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
+    match (own, other) {
+        (own, DataType::Date32) if is_text(own) => cast(expr, DataType::Date32),
+        (own, DataType::Timestamp(..) | DataType::Interval(_) | DataType::Duration(_)) if is_text(own) => cast(expr, timestamp()),
+        (own, _) if is_text(own) => cast(expr, DataType::Float64),
+        _ => moment(expr, own, other),
+    }
+}
+
+/// Operands of a comparison: a text takes the other's type, and otherwise as in [`operands`].
+fn comparands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
+    let [l, r] = types;
+    (comparand(left, l, r), comparand(right, r, l))
+}
+
+fn comparand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
+    match (own, other) {
+        (own, other) if is_text(own) && (other.is_numeric() || matches!(other, DataType::Boolean | DataType::Date32)) => {
+            cast(expr, other.clone())
+        }
+        (own, DataType::Timestamp(..)) if is_text(own) => cast(expr, timestamp()),
+        // A day is 24 hours here, as in Spark's day-time intervals; Arrow would compare months, days and nanoseconds one by one.
+        (DataType::Interval(_), DataType::Duration(_)) => match &expr {
+            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
+                let micros = i64::from(interval.days) * super::time::calendar::DAY + interval.nanoseconds / 1000;
+                lit(ScalarValue::DurationMicrosecond(Some(micros)))
+            }
+            _ => expr,
+        },
+        _ => moment(expr, own, other),
+    }
+}
+
+fn moment(expr: Expr, own: &DataType, other: &DataType) -> Expr {
+    match (own, other) {
+        (DataType::Timestamp(..), DataType::Timestamp(..)) if own != other => cast(expr, timestamp()),
+        (DataType::Timestamp(..), other) if *own != timestamp() && (is_text(other) || *other == DataType::Date32) => {
+            cast(expr, timestamp())
+        }
+        (DataType::Date32, DataType::Timestamp(..)) => cast(expr, timestamp()),
+        (DataType::Date32, other) if is_text(other) => expr,
+        (DataType::Float64, DataType::Decimal128(..)) => match &expr {
+            Expr::Literal(ScalarValue::Float64(Some(value)), _) => decimal_literal(*value).unwrap_or(expr),
+            _ => expr,
+        },
+        _ => expr,
+    }
+}
+
+/// `0.25` as decimal(2,2), from the digits that were written; none for what has an exponent.
+fn decimal_literal(value: f64) -> Option<Expr> {
+    let text = format!("{value}");
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let digits = whole.trim_start_matches(['-', '0']).len() + fraction.len();
+    let precision = u8::try_from(digits.max(fraction.len()).max(1)).ok().filter(|p| *p <= 38)?;
+    let unscaled = format!("{whole}{fraction}").parse().ok()?;
+    Some(lit(ScalarValue::Decimal128(Some(unscaled), precision, i8::try_from(fraction.len()).ok()?)))
+}

@@ -1,0 +1,422 @@
+//! Rewrites Spark's syntax tree into one that DataFusion's planner takes.
+//!
+//! What needs types is only marked here (see [`super::calls`]); the rest is renamed or spelled out: `x.a.b` on a lambda's variable,
+//! `exists`, `forall`, `max_by`, `rlike`, `struct(a, b)`, integer literals, which are `int` in Spark.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::{
+    ast::{
+        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
+        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
+        GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query,
+        Select, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        helpers::attached_token::AttachedToken,
+    },
+    tokenizer::Span,
+};
+
+use super::{
+    calls::{INT, NAMES},
+    names, suggest,
+};
+use crate::error::{Code, Error, Result};
+
+/// Rewrites a statement or an expression. `known` says which functions there are, `place` where in the source a span is.
+pub(crate) fn rewrite<T: VisitMut>(tree: &mut T, known: &[String], place: &dyn Fn(Span) -> String) -> Result<()> {
+    let mut rewriter = Rewriter { lambdas: Vec::new(), known, place };
+    match tree.visit(&mut rewriter) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Rewriter<'a> {
+    /// Parameters of the lambdas around, in lower case.
+    lambdas: Vec<Vec<String>>,
+    known: &'a [String],
+    place: &'a dyn Fn(Span) -> String,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = Error;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            Expr::Lambda(lambda) => self.lambdas.push(lambda.params.iter().map(|p| p.name.value.to_ascii_lowercase()).collect()),
+            // Before its arguments are marked: some of them must stay what they are.
+            Expr::Function(function) => {
+                if let Err(error) = self.check(function) {
+                    return ControlFlow::Break(error);
+                }
+                spell_out(expr);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match expr {
+            Expr::Lambda(_) => {
+                self.lambdas.pop();
+            }
+            Expr::CompoundIdentifier(parts) if parts.first().is_some_and(|first| self.is_variable(first)) => {
+                let mut parts = std::mem::take(parts).into_iter();
+                if let Some(variable) = parts.next() {
+                    let access_chain = parts.map(|part| field(&part)).collect();
+                    *expr = Expr::CompoundFieldAccess { root: Box::new(Expr::Identifier(variable)), access_chain };
+                }
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                // The planner reads leading names as a column's; later ones must be subscripts.
+                let mut names_column = matches!(root.as_ref(), Expr::Identifier(name) if !self.is_variable(name));
+                for access in access_chain {
+                    match access {
+                        AccessExpr::Dot(Expr::Identifier(name)) if !names_column => *access = field(&name.clone()),
+                        AccessExpr::Dot(_) => {}
+                        AccessExpr::Subscript(_) => names_column = false,
+                    }
+                }
+            }
+            Expr::Function(function) => {
+                match finish(function) {
+                    Some(data_type) => *expr = cast(expr.clone(), data_type),
+                    None => mark_call(expr),
+                }
+            }
+            Expr::Value(ValueWithSpan { value: Value::Number(digits, false), .. }) if digits.parse::<i32>().is_ok() => {
+                *expr = marked(INT, vec![number(digits)]);
+            }
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
+                if let Some(digits) = int_of(inner) {
+                    *expr = marked(INT, vec![number(&format!("-{digits}"))]);
+                }
+            }
+            Expr::UnaryOp { op, .. } if *op == UnaryOperator::BangNot => *op = UnaryOperator::Not,
+            Expr::RLike { negated, expr: value, pattern, .. } => {
+                let matches = call("regexp_like", vec![take(value), take(pattern)]);
+                *expr = if *negated { not(matches) } else { matches };
+            }
+            Expr::Between { expr: value, negated, low, high } => {
+                let value = take(value);
+                let from = binary(value.clone(), BinaryOperator::GtEq, take(low));
+                let to = binary(value, BinaryOperator::LtEq, take(high));
+                let between = Expr::Nested(Box::new(binary(from, BinaryOperator::And, to)));
+                *expr = if *negated { not(between) } else { between };
+            }
+            Expr::Struct { values, fields } if fields.is_empty() => *expr = named_struct(std::mem::take(values)),
+            Expr::Extract { field, expr: value, .. } => {
+                *expr = marked("date_part", vec![place_holder(), text(&field.to_string()), take(value)]);
+            }
+            Expr::Ceil { expr: value, field: CeilFloorKind::Scale(scale) } => {
+                *expr = call("ceil", vec![take(value), Expr::Value(scale.clone())]);
+            }
+            Expr::Floor { expr: value, field: CeilFloorKind::Scale(scale) } => {
+                *expr = call("floor", vec![take(value), Expr::Value(scale.clone())]);
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// `GROUP BY 1` and `ORDER BY 1` name columns, and limits are plain numbers.
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
+            exprs.iter_mut().for_each(unmark);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        if let Some(order_by) = &mut query.order_by
+            && let OrderByKind::Expressions(exprs) = &mut order_by.kind
+        {
+            exprs.iter_mut().for_each(|order| unmark(&mut order.expr));
+        }
+        match &mut query.limit_clause {
+            Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+                limit.iter_mut().for_each(unmark);
+                offset.iter_mut().for_each(|offset| unmark(&mut offset.value));
+            }
+            Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
+                unmark(offset);
+                unmark(limit);
+            }
+            None => {}
+        }
+        if let Some(fetch) = &mut query.fetch {
+            fetch.quantity.iter_mut().for_each(unmark);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Rewriter<'_> {
+    fn is_variable(&self, name: &Ident) -> bool {
+        self.lambdas.iter().flatten().any(|variable| variable.eq_ignore_ascii_case(&name.value))
+    }
+
+    /// An error if there is no such function.
+    fn check(&self, function: &Function) -> Result<()> {
+        let name = function.name.to_string().to_ascii_lowercase();
+        let plain = name.trim_matches('`');
+        if self.known.iter().any(|known| known == plain) {
+            return Ok(());
+        }
+        let place = (self.place)(function.name.span());
+        let error = Error::new(Code::InvalidSql, format!("{place}there is no function `{plain}`"));
+        match suggest::nearest(plain, self.known.iter().map(String::as_str)) {
+            Some(nearest) => Err(error.hint(format!("did you mean `{nearest}`?"))),
+            None => Err(error.hint("functions are Spark SQL's; the manual lists those that there are")),
+        }
+    }
+}
+
+/// What must happen after the arguments were visited: literals that must be plain become so. Gives the type to cast to when DataFusion's
+/// function gives another one than Spark's.
+fn finish(function: &mut Function) -> Option<SqlType> {
+    let name = name_of(function)?;
+    if matches!(names::behind(&name), "ntile" | "lag" | "lead" | "nth_value" | "percentile_cont" | "approx_percentile_cont") {
+        arguments_mut(function).into_iter().for_each(unmark);
+    }
+    if let Some(WindowType::WindowSpec(window)) = &mut function.over
+        && let Some(frame) = &mut window.window_frame
+    {
+        for bound in [Some(&mut frame.start_bound), frame.end_bound.as_mut()].into_iter().flatten() {
+            if let WindowFrameBound::Preceding(Some(rows)) | WindowFrameBound::Following(Some(rows)) = bound {
+                unmark(rows);
+            }
+        }
+    }
+    let parameters = arguments_mut(function).into_iter().find_map(|argument| match argument {
+        Expr::Lambda(lambda) => Some(lambda.params.len()),
+        _ => None,
+    });
+    match name.as_str() {
+        "transform" if parameters == Some(2) => rename(function, "array_transform_indexed"),
+        "approx_count_distinct" => {
+            rename(function, "approx_distinct");
+            return Some(SqlType::BigInt(None));
+        }
+        "row_number" | "rank" | "dense_rank" | "ntile" if function.over.is_some() => return Some(SqlType::Int(None)),
+        _ => {}
+    }
+    None
+}
+
+/// Spells out functions that are others in disguise. Runs before the arguments are visited, so these are still as written.
+fn spell_out(expr: &mut Expr) {
+    let Expr::Function(function) = expr else { return };
+    let Some(name) = name_of(function) else { return };
+    let mut args: Vec<Expr> = arguments_mut(function).into_iter().map(|argument| argument.clone()).collect();
+    match (name.as_str(), args.len()) {
+        // forall(xs, x -> p) is NOT exists(xs, x -> NOT p), in three-valued logic, too.
+        ("forall", 2) => {
+            if let Some(Expr::Lambda(LambdaFunction { body, .. })) = args.get_mut(1) {
+                *body = Box::new(not(take(body)));
+                set_arguments(function, args);
+                rename(function, "exists");
+                *expr = not(expr.clone());
+            }
+        }
+        ("count_if", 1) => {
+            let condition = CaseWhen { condition: args.remove(0), result: text("x") };
+            let case = Expr::Case {
+                case_token: AttachedToken::empty(),
+                end_token: AttachedToken::empty(),
+                operand: None,
+                conditions: vec![condition],
+                else_result: None,
+            };
+            set_arguments(function, vec![case]);
+            rename(function, "count");
+        }
+        ("count", 2..) if is_distinct(function) => {
+            // Rows in which any of them is null do not count.
+            let condition = args.iter().cloned().map(|arg| Expr::IsNotNull(Box::new(arg))).reduce(|a, b| binary(a, BinaryOperator::And, b));
+            let result = named_struct(args);
+            let case = Expr::Case {
+                case_token: AttachedToken::empty(),
+                end_token: AttachedToken::empty(),
+                operand: None,
+                conditions: condition.map(|condition| CaseWhen { condition, result }).into_iter().collect(),
+                else_result: None,
+            };
+            set_arguments(function, vec![case]);
+        }
+        ("median", 1) => set_arguments(function, vec![double(args.remove(0))]),
+        ("percentile", 2) => {
+            args[0] = double(take(&mut args[0]));
+            set_arguments(function, args);
+        }
+        // The third argument is an accuracy; DataFusion's sketch has one of its own.
+        ("percentile_approx" | "approx_percentile", 3) => {
+            args.truncate(2);
+            set_arguments(function, args);
+        }
+        ("first" | "last" | "any_value" | "first_value" | "last_value", 2) if function.null_treatment.is_none() => {
+            if let Some(Expr::Value(ValueWithSpan { value: Value::Boolean(ignore), .. })) = args.get(1) {
+                function.null_treatment = ignore.then_some(NullTreatment::IgnoreNulls);
+                args.truncate(1);
+                set_arguments(function, args);
+            }
+        }
+        ("max_by" | "min_by", 2) => {
+            let by = args.remove(1);
+            set_arguments(function, args);
+            let known = Expr::IsNotNull(Box::new(by.clone()));
+            function.filter = Some(Box::new(match function.filter.take() {
+                Some(filter) => binary(Expr::Nested(filter), BinaryOperator::And, known),
+                None => known,
+            }));
+            let options = OrderByOptions { asc: Some(name == "min_by"), nulls_first: Some(false) };
+            let order = OrderByExpr { expr: by, options, with_fill: None };
+            if let FunctionArguments::List(list) = &mut function.args {
+                list.clauses.push(FunctionArgumentClause::OrderBy(vec![order]));
+            }
+            rename(function, "first_value");
+        }
+        ("approx_count_distinct", 2) => {
+            args.truncate(1);
+            set_arguments(function, args);
+        }
+        _ => {}
+    }
+}
+
+/// Marks a plain call of a function that is planned by types.
+fn mark_call(expr: &mut Expr) {
+    let Expr::Function(function) = expr else { return };
+    let plain = function.over.is_none() && function.filter.is_none() && function.within_group.is_empty() && !is_distinct(function);
+    let Some(name) = name_of(function).filter(|name| plain && NAMES.contains(&name.as_str())) else { return };
+    let mut values = vec![place_holder()];
+    values.extend(arguments_mut(function).into_iter().map(|argument| take(argument)));
+    *expr = marked(&name, values);
+}
+
+/// The value before a call's arguments: a call may have none, and the name must stand somewhere.
+fn place_holder() -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::Null, span: Span::empty() })
+}
+
+fn marked(name: &str, values: Vec<Expr>) -> Expr {
+    Expr::Dictionary(values.into_iter().map(|value| DictionaryField { key: Ident::new(name), value: Box::new(value) }).collect())
+}
+
+/// The digits of a marked integer.
+fn int_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Dictionary(fields) => match fields.as_slice() {
+            [DictionaryField { key, value }] if key.value == INT => match value.as_ref() {
+                Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => Some(digits),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Makes a marked integer a plain one again.
+fn unmark(expr: &mut Expr) {
+    if let Some(digits) = int_of(expr) {
+        *expr = number(digits);
+    }
+}
+
+fn named_struct(values: Vec<Expr>) -> Expr {
+    let mut args = Vec::with_capacity(values.len() * 2);
+    for (i, value) in values.into_iter().enumerate() {
+        let (name, value) = match value {
+            Expr::Named { expr, name } => (name.value, *expr),
+            Expr::Identifier(name) => (name.value.clone(), Expr::Identifier(name)),
+            Expr::CompoundIdentifier(parts) => {
+                (parts.last().map(|part| part.value.clone()).unwrap_or_default(), Expr::CompoundIdentifier(parts))
+            }
+            other => (format!("col{}", i + 1), other),
+        };
+        args.extend([text(&name), value]);
+    }
+    call("named_struct", args)
+}
+
+fn name_of(function: &Function) -> Option<String> {
+    match function.name.0.as_slice() {
+        [part] => part.as_ident().map(|name| name.value.to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+fn rename(function: &mut Function, name: &str) {
+    let span = function.name.span();
+    function.name = ObjectName::from(vec![Ident::with_span(span, name)]);
+}
+
+fn is_distinct(function: &Function) -> bool {
+    matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
+}
+
+/// The plain arguments of a call.
+fn arguments_mut(function: &mut Function) -> Vec<&mut Expr> {
+    let FunctionArguments::List(list) = &mut function.args else { return Vec::new() };
+    list.args
+        .iter_mut()
+        .filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .collect()
+}
+
+fn set_arguments(function: &mut Function, args: Vec<Expr>) {
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    }
+}
+
+fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(names::behind(name))]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, place_holder())
+}
+
+fn field(name: &Ident) -> AccessExpr {
+    AccessExpr::Subscript(Subscript::Index { index: text(&name.value) })
+}
+
+fn text(value: &str) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(value.to_string()), span: Span::empty() })
+}
+
+fn number(digits: &str) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::Number(digits.to_string(), false), span: Span::empty() })
+}
+
+fn not(expr: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(expr))) }
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn cast(expr: Expr, data_type: SqlType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+fn double(expr: Expr) -> Expr {
+    cast(expr, SqlType::Double(ExactNumberInfo::None))
+}

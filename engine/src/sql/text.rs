@@ -1,0 +1,258 @@
+//! Spark's text functions that DataFusion lacks or gives another meaning: `split`, `regexp_replace`, `regexp_extract`,
+//! `regexp_extract_all`, `initcap`.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Int32Array, ListBuilder, StringArray, StringBuilder},
+    datatypes::{DataType, Field, Int32Type},
+};
+use datafusion::{common::Result, logical_expr::ScalarUDF};
+use regex::Regex;
+
+use super::{
+    kernel::{Arguments, Kernel, wrong_call},
+    types::list_of,
+};
+
+/// The functions of this module.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    vec![
+        Kernel::function("split", |types| texts_and_int("split", types, 2), |_, _| Ok(list_of(DataType::Utf8, false)), split),
+        Kernel::function("regexp_replace", |types| three_texts(types), |_, _| Ok(DataType::Utf8), regexp_replace),
+        Kernel::function(
+            "regexp_extract",
+            |types| texts_and_int("regexp_extract", types, 2),
+            |_, _| Ok(DataType::Utf8),
+            regexp_extract,
+        ),
+        Kernel::function(
+            "regexp_extract_all",
+            |types| texts_and_int("regexp_extract_all", types, 2),
+            |_, _| Ok(list_of(DataType::Utf8, true)),
+            regexp_extract_all,
+        ),
+        Kernel::function("initcap", one_text, |_, _| Ok(DataType::Utf8), initcap),
+    ]
+}
+
+fn one_text(types: &[DataType]) -> Result<Vec<DataType>> {
+    if types.len() == 1 { Ok(vec![DataType::Utf8]) } else { Err(wrong_call("initcap takes one text")) }
+}
+
+fn three_texts(types: &[DataType]) -> Result<Vec<DataType>> {
+    if types.len() == 3 {
+        Ok(vec![DataType::Utf8; 3])
+    } else {
+        Err(wrong_call("regexp_replace takes a text, a pattern and a replacement"))
+    }
+}
+
+fn texts_and_int(name: &str, types: &[DataType], texts: usize) -> Result<Vec<DataType>> {
+    if types.len() < texts || types.len() > texts + 1 {
+        return Err(wrong_call(format!("{name} takes a text, a pattern and, if needed, a number; it got {} arguments", types.len())));
+    }
+    let mut accepted = vec![DataType::Utf8; texts];
+    accepted.resize(types.len(), DataType::Int32);
+    Ok(accepted)
+}
+
+/// The last pattern compiled: patterns are literals nearly always, so one is enough.
+#[derive(Default)]
+struct Patterns {
+    last: Option<(String, Regex)>,
+}
+
+impl Patterns {
+    fn get(&mut self, pattern: &str) -> Result<&Regex> {
+        if self.last.as_ref().is_none_or(|(text, _)| text != pattern) {
+            let regex = Regex::new(pattern).map_err(|error| {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                wrong_call(format!("regular expression `{pattern}`: {reason}"))
+            })?;
+            self.last = Some((pattern.to_string(), regex));
+        }
+        match &self.last {
+            Some((_, regex)) => Ok(regex),
+            None => Err(wrong_call("no regular expression")),
+        }
+    }
+}
+
+/// Text, pattern and the third argument of a row; `None` when one is null.
+fn row<'a>(text: &'a StringArray, pattern: &'a StringArray, number: Option<&Int32Array>, i: usize) -> Option<(&'a str, &'a str, Option<i32>)> {
+    let number = match number {
+        Some(number) if number.is_null(i) => return None,
+        Some(number) => Some(number.value(i)),
+        None => None,
+    };
+    (text.is_valid(i) && pattern.is_valid(i)).then(|| (text.value(i), pattern.value(i), number))
+}
+
+fn inputs(arguments: &Arguments) -> (&StringArray, &StringArray, Option<&Int32Array>) {
+    let [text, pattern] = [0, 1].map(|i| arguments.arrays[i].as_string::<i32>());
+    (text, pattern, arguments.arrays.get(2).map(|array| array.as_primitive::<Int32Type>()))
+}
+
+fn text_lists(nullable: bool) -> ListBuilder<StringBuilder> {
+    ListBuilder::new(StringBuilder::new()).with_field(Field::new("element", DataType::Utf8, nullable))
+}
+
+/// `split(str, regex[, limit])`: with a limit above 0 at most so many parts; trailing empty parts stay, as in Spark.
+fn split(arguments: &Arguments) -> Result<ArrayRef> {
+    let (text, pattern, limit) = inputs(arguments);
+    let mut patterns = Patterns::default();
+    let mut parts = text_lists(false);
+    for i in 0..text.len() {
+        let Some((text, pattern, limit)) = row(text, pattern, limit, i) else {
+            parts.append_null();
+            continue;
+        };
+        let regex = patterns.get(pattern)?;
+        let limit = usize::try_from(limit.unwrap_or(-1)).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let (mut start, mut count) = (0, 1);
+        for found in regex.find_iter(text) {
+            if count == limit {
+                break;
+            }
+            // Java gives no empty part for a match of no width at the start, and Spark none at the end for an empty pattern.
+            let at_edge = found.start() == 0 || (pattern.is_empty() && found.start() == text.len());
+            if found.range().is_empty() && at_edge {
+                continue;
+            }
+            parts.values().append_value(text.get(start..found.start()).unwrap_or_default());
+            start = found.end();
+            count += 1;
+        }
+        parts.values().append_value(text.get(start..).unwrap_or_default());
+        parts.append(true);
+    }
+    Ok(Arc::new(parts.finish()))
+}
+
+/// Java's `$1` and `\$` as the regex crate writes them.
+fn replacement(java: &str) -> String {
+    let mut out = String::with_capacity(java.len());
+    let mut chars = java.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('$') => out.push_str("$$"),
+                Some(other) => out.push(other),
+                None => {}
+            },
+            '$' if chars.peek().is_some_and(char::is_ascii_digit) => {
+                out.push_str("${");
+                while let Some(digit) = chars.next_if(char::is_ascii_digit) {
+                    out.push(digit);
+                }
+                out.push('}');
+            }
+            '$' if chars.peek() == Some(&'{') => out.push('$'),
+            '$' => out.push_str("$$"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// `regexp_replace(str, regex, replacement)` replaces every match.
+fn regexp_replace(arguments: &Arguments) -> Result<ArrayRef> {
+    let (text, pattern, _) = inputs(arguments);
+    let with = arguments.arrays[2].as_string::<i32>();
+    let mut patterns = Patterns::default();
+    let mut last_with: Option<(String, String)> = None;
+    let mut out = StringBuilder::with_capacity(text.len(), text.value_data().len());
+    for i in 0..text.len() {
+        let Some((text, pattern, _)) = row(text, pattern, None, i).filter(|_| with.is_valid(i)) else {
+            out.append_null();
+            continue;
+        };
+        let java = with.value(i);
+        if last_with.as_ref().is_none_or(|(last, _)| last != java) {
+            last_with = Some((java.to_string(), replacement(java)));
+        }
+        let with = last_with.as_ref().map_or("", |(_, with)| with);
+        out.append_value(patterns.get(pattern)?.replace_all(text, with));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn group(regex: &Regex, group: Option<i32>) -> Result<usize> {
+    let group = group.unwrap_or(1);
+    usize::try_from(group).ok().filter(|group| *group < regex.captures_len()).ok_or_else(|| {
+        wrong_call(format!("regular expression `{regex}` has {} groups, so there is no group {group}", regex.captures_len() - 1))
+    })
+}
+
+/// `regexp_extract(str, regex[, group])`: the first match's group (1 unless given), and an empty text when there is no match.
+fn regexp_extract(arguments: &Arguments) -> Result<ArrayRef> {
+    let (text, pattern, index) = inputs(arguments);
+    let mut patterns = Patterns::default();
+    let mut out = StringBuilder::new();
+    for i in 0..text.len() {
+        let Some((text, pattern, index)) = row(text, pattern, index, i) else {
+            out.append_null();
+            continue;
+        };
+        let regex = patterns.get(pattern)?;
+        let group = group(regex, index)?;
+        let found = regex.captures(text).and_then(|captures| captures.get(group));
+        out.append_value(found.map_or("", |found| found.as_str()));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// `regexp_extract_all(str, regex[, group])`: every match's group.
+fn regexp_extract_all(arguments: &Arguments) -> Result<ArrayRef> {
+    let (text, pattern, index) = inputs(arguments);
+    let mut patterns = Patterns::default();
+    let mut out = text_lists(true);
+    for i in 0..text.len() {
+        let Some((text, pattern, index)) = row(text, pattern, index, i) else {
+            out.append_null();
+            continue;
+        };
+        let regex = patterns.get(pattern)?;
+        let group = group(regex, index)?;
+        for captures in regex.captures_iter(text) {
+            out.values().append_value(captures.get(group).map_or("", |found| found.as_str()));
+        }
+        out.append(true);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+/// `initcap(str)`: the first letter of each word (space-separated) in upper case, the others in lower case.
+fn initcap(arguments: &Arguments) -> Result<ArrayRef> {
+    let text = arguments.arrays[0].as_string::<i32>();
+    let mut out = StringBuilder::with_capacity(text.len(), text.value_data().len());
+    let mut buffer = String::new();
+    for value in text {
+        let Some(value) = value else {
+            out.append_null();
+            continue;
+        };
+        buffer.clear();
+        let mut first = true;
+        for c in value.chars() {
+            if first { buffer.extend(c.to_uppercase()) } else { buffer.extend(c.to_lowercase()) }
+            first = c == ' ';
+        }
+        out.append_value(&buffer);
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replacements_are_translated() {
+        for (java, rust) in [("$1x", "${1}x"), ("a$", "a$$"), (r"\$1", "$$1"), ("${name}", "${name}"), (r"\\", r"\")] {
+            assert_eq!(replacement(java), rust, "{java}");
+        }
+    }
+}
