@@ -2,6 +2,7 @@
 
 mod commits;
 mod features;
+mod golden;
 mod histories;
 mod round_trips;
 
