@@ -425,3 +425,57 @@ impl PruningStatistics for DataFiles {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use serde_json::json;
+
+    use super::*;
+
+    fn files(data_type: DataType, stats: &[Option<Value>]) -> DataFiles {
+        let adds =
+            stats.iter().map(|stats| Add { stats: stats.as_ref().map(Value::to_string), ..Add::default() }).collect();
+        let schema = Arc::new(Schema::new(vec![Field::new("c", data_type, true)]));
+        DataFiles::try_new(&"a.b".parse().unwrap(), schema, Vec::new(), adds).unwrap()
+    }
+
+    fn range(min: impl Into<Value>, max: impl Into<Value>) -> Option<Value> {
+        let (min, max): (Value, Value) = (min.into(), max.into());
+        Some(json!({ "numRecords": 2, "minValues": { "c": min }, "maxValues": { "c": max }, "nullCount": { "c": 0 } }))
+    }
+
+    #[test]
+    fn bounds_that_others_rounded_are_widened() {
+        let zone = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let spark = files(zone.clone(), &[range("2024-01-01T01:00:00.123+01:00", "2024-01-01T00:00:00.123Z")]);
+        let at = |micros| ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()));
+        assert_eq!(spark.bounds[0].min[0], at(1_704_067_200_123_000));
+        assert_eq!(spark.bounds[0].max[0], at(1_704_067_200_123_999));
+        // The library rounds decimals through a float, to either side.
+        let decimals = files(DataType::Decimal128(20, 2), &[range(123_456_789_012_345.67, 123_456_789_012_345.67)]);
+        let unscaled = |value: &ScalarValue| match value {
+            ScalarValue::Decimal128(Some(value), 20, 2) => *value,
+            other => panic!("{other:?}"),
+        };
+        assert!(unscaled(&decimals.bounds[0].min[0]) < 12_345_678_901_234_567);
+        assert!(unscaled(&decimals.bounds[0].max[0]) > 12_345_678_901_234_567);
+    }
+
+    #[test]
+    fn statistics_that_are_missing_or_of_another_type_are_not_known() {
+        let files = files(DataType::Int64, &[range(1, 5), None, range("x", 3.5), Some(json!("nonsense"))]);
+        assert_eq!(files.rows(), None);
+        let known: Vec<_> = (0..files.len()).map(|file| !files.bounds[0].min[file].is_null()).collect();
+        assert_eq!(known, [true, false, false, false]);
+        let other = super::tests::files(DataType::Int64, &[range(6, 9)]);
+        assert_eq!(files.overlapping(&other, &["c".to_string()]).unwrap(), [1, 2, 3]);
+        assert_eq!(files.statistics().num_rows, Precision::Absent);
+        assert_eq!(files.statistics().column_statistics[0].min_value, Precision::Absent);
+        assert_eq!(
+            files.subset(&[0]).statistics().column_statistics[0].max_value,
+            Precision::Inexact(ScalarValue::from(5i64))
+        );
+        assert_eq!(files.subset(&[0]).statistics().num_rows, Precision::Exact(2));
+    }
+}

@@ -97,14 +97,8 @@ impl DeltaTableScan {
     /// Columns in the order in which the file source gives them: those in files, then those from the log.
     fn source_schema(&self) -> TableSchema {
         let constant = |name: &str| self.files.partition_columns().iter().any(|column| column == name);
-        let (mut constants, stored): (Vec<_>, Vec<_>) = self
-            .schema
-            .fields()
-            .iter()
-            .cloned()
-            .partition(|field| constant(field.name()) || self.is_file_column(field));
-        // `__file` is last in both.
-        constants.sort_by_key(|field| self.is_file_column(field));
+        let (constants, stored): (Vec<_>, Vec<_>) =
+            self.schema.fields().iter().cloned().partition(|f| constant(f.name()) || self.is_file_column(f));
         TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(constants).build()
     }
 

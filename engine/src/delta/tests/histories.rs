@@ -77,8 +77,8 @@ async fn by_library(lake: &Lake, oracle: DeltaTable, step: &Step) -> DeltaTable 
     }
 }
 
-async fn replay(steps: Vec<Step>) {
-    let lake = Lake::new();
+async fn replay(steps: Vec<Step>, hash_join: bool) {
+    let lake = Lake::with_hash_join(hash_join);
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     let mut model = Rows::new();
     let mut oracle: Option<DeltaTable> = None;
@@ -115,8 +115,8 @@ proptest! {
     #![proptest_config(Config { cases: 24, ..Config::default() })]
 
     #[test]
-    fn merges_and_overwrites_give_what_a_map_and_the_library_give(steps in history()) {
+    fn merges_and_overwrites_give_what_a_map_and_the_library_give(steps in history(), hash_join in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(replay(steps));
+        runtime.block_on(replay(steps, hash_join));
     }
 }

@@ -2,6 +2,7 @@
 
 mod commits;
 mod features;
+mod golden;
 mod histories;
 mod round_trips;
 
@@ -77,11 +78,17 @@ impl fmt::Debug for Lake {
 
 impl Lake {
     pub(crate) fn new() -> Self {
+        Self::with_hash_join(true)
+    }
+
+    /// Ballista's sessions prefer the other join.
+    pub(crate) fn with_hash_join(prefer: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::open(folder.path().to_str().unwrap()).unwrap();
         let config = SessionConfig::new()
             .with_target_partitions(3)
             .with_repartition_file_min_size(1)
+            .set_bool("datafusion.optimizer.prefer_hash_join", prefer)
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
         Self {
             _folder: folder,
