@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ballista_core::{
-    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt, optimizer::ballista_default_optimizer_rules,
-    registry::BallistaFunctionRegistry,
+    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt,
+    optimizer::ballista_default_optimizer_rules, registry::BallistaFunctionRegistry,
 };
 use datafusion::{
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},

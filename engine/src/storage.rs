@@ -13,7 +13,8 @@ use std::{
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use object_store::{
     BackoffConfig, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload, RetryConfig,
-    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem, path::Path,
+    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem,
+    path::Path,
 };
 use parking_lot::Mutex;
 use url::Url;
@@ -119,8 +120,11 @@ impl Storage {
         let mut failure = None;
         let racers = tokio::time::timeout(PROBE_TIMEOUT, futures::future::join_all((0..8).map(|_| create()))).await;
         let Ok(racers) = racers else {
-            return Err(Error::new(Code::Storage, format!("{} did not answer within {} s", self.root, PROBE_TIMEOUT.as_secs()))
-                .hint("check --storage, the endpoint in the environment (AWS_ENDPOINT_URL) and that the server runs"));
+            return Err(Error::new(
+                Code::Storage,
+                format!("{} did not answer within {} s", self.root, PROBE_TIMEOUT.as_secs()),
+            )
+            .hint("check --storage, the endpoint in the environment (AWS_ENDPOINT_URL) and that the server runs"));
         };
         for outcome in racers {
             match outcome {
@@ -168,7 +172,11 @@ pub fn open_store(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
     let wrong = |error: object_store::Error| invalid(url.as_str(), &error.to_string());
     let (scheme, path) = ObjectStoreScheme::parse(url).map_err(|error| wrong(error.into()))?;
     let retry = || RetryConfig {
-        backoff: BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 },
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            base: 2.0,
+        },
         max_retries: 30,
         retry_timeout: Duration::from_secs(60),
     };

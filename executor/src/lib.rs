@@ -4,16 +4,17 @@ mod scope;
 
 use std::{sync::Arc, time::Duration};
 
-use ballista_core::{
-    ConfigProducer, RuntimeProducer, config::TaskSchedulingPolicy, extension::SessionConfigExt,
-
-};
+use ballista_core::{ConfigProducer, RuntimeProducer, config::TaskSchedulingPolicy};
 use ballista_executor::{
     execution_engine::DefaultExecutionEngine,
     executor_process::{ExecutorProcessConfig, start_executor_process},
 };
-use datafusion::{execution::runtime_env::RuntimeEnvBuilder, prelude::SessionConfig};
-use trireme_engine::{Code, Error, Result, Storage, plan::TriremeCodec};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use trireme_engine::{
+    Code, Error, Result, Storage,
+    plan::TriremeCodec,
+    session::{SessionOptions, function_registry, session_config, session_state},
+};
 
 pub use scope::ScopedEngine;
 
@@ -52,9 +53,11 @@ impl Executor {
     /// Registers, runs tasks until SIGTERM or SIGINT, then drains.
     pub async fn run(self) -> Result<()> {
         let message_size = MAX_MESSAGE_SIZE;
-        let config_producer: ConfigProducer = Arc::new(SessionConfig::new_with_ballista);
+        let config_producer: ConfigProducer = Arc::new(|| session_config(&SessionOptions::default()));
         let (store_url, store, work_dir) =
             (self.storage.object_store_url()?, self.storage.store(), self.work_dir.clone());
+        let planning = session_state(session_config(&SessionOptions::default()), Arc::default())?;
+        let functions = function_registry(&planning);
         // One store client for the whole process: Ballista's own registry makes a new one for every file.
         let runtime_producer: RuntimeProducer = Arc::new(move |_| {
             let runtime = RuntimeEnvBuilder::new().with_temp_file_path(&work_dir).build_arc()?;
@@ -80,7 +83,7 @@ impl Executor {
             executor_heartbeat_interval_seconds: self.heartbeat.as_secs().max(1),
             memory_pool_size: self.memory_pool_size,
             override_execution_engine: Some(Arc::new(engine)),
-            override_function_registry: Some(trireme_engine::session::function_registry()?),
+            override_function_registry: Some(functions),
             override_runtime_producer: Some(runtime_producer),
             override_config_producer: Some(config_producer),
             override_physical_codec: Some(Arc::new(TriremeCodec::default())),

@@ -208,7 +208,9 @@ impl Stamped {
                     let what = format!("partition {partition} of a result has {seen} rows, but was sealed with {rows}");
                     return Err(Error::new(Code::WorkLost, what));
                 }
-                None => return Err(Error::new(Code::WorkLost, format!("partition {partition} of a result is missing"))),
+                None => {
+                    return Err(Error::new(Code::WorkLost, format!("partition {partition} of a result is missing")));
+                }
             }
         }
         Ok(())
@@ -229,7 +231,9 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int32, false)]));
         let batches: Vec<Vec<RecordBatch>> = partitions
             .iter()
-            .map(|values| vec![RecordBatch::try_new(schema.clone(), vec![Arc::new(Int32Array::from(values.to_vec()))]).unwrap()])
+            .map(|values| {
+                vec![RecordBatch::try_new(schema.clone(), vec![Arc::new(Int32Array::from(values.to_vec()))]).unwrap()]
+            })
             .collect();
         let source = MemorySourceConfig::try_new(&batches, schema.clone(), None).unwrap();
         (schema, Arc::new(DataSourceExec::new(Arc::new(source))))

@@ -104,7 +104,10 @@ impl Cluster {
             }
         }
         if locations.len() != 1 {
-            return Err(Error::new(Code::WorkLost, format!("a result of {name} is in {} places, not one", locations.len())));
+            return Err(Error::new(
+                Code::WorkLost,
+                format!("a result of {name} is in {} places, not one", locations.len()),
+            ));
         }
         let mut stamped = Stamped::new(schema, partitions);
         let mut batches = Vec::new();
@@ -164,7 +167,8 @@ fn classify(text: &str) -> Error {
     if PASSING.iter().any(|sign| text.contains(sign)) {
         return Error::new(Code::WorkLost, text.to_string());
     }
-    let code = if text.contains("Arrow error") || text.contains("ArrowError") { Code::BadValue } else { Code::Internal };
+    let code =
+        if text.contains("Arrow error") || text.contains("ArrowError") { Code::BadValue } else { Code::Internal };
     Error::new(code, text.to_string())
 }
 
@@ -178,13 +182,17 @@ async fn fetch(location: PartitionLocation, stamped: &mut Stamped, batches: &mut
     let port = executor.port as u16;
     let connect = BallistaClient::try_new(&executor.host, port, MAX_MESSAGE_SIZE, false, None, 1, 0, 0, 0);
     let timeout = |_| lost(format!("executor {} is silent", executor.id));
-    let mut client =
-        tokio::time::timeout(FETCH_TIMEOUT, connect).await.map_err(timeout)?.map_err(|error| lost(error.to_string()))?;
+    let mut client = tokio::time::timeout(FETCH_TIMEOUT, connect)
+        .await
+        .map_err(timeout)?
+        .map_err(|error| lost(error.to_string()))?;
     let partition = partition.into();
     let request =
         client.fetch_partition_proxied(&executor.id, &partition, location.file_id, layout, &executor.host, port, true);
-    let mut rows =
-        tokio::time::timeout(FETCH_TIMEOUT, request).await.map_err(timeout)?.map_err(|error| lost(error.to_string()))?;
+    let mut rows = tokio::time::timeout(FETCH_TIMEOUT, request)
+        .await
+        .map_err(timeout)?
+        .map_err(|error| lost(error.to_string()))?;
     while let Some(batch) = tokio::time::timeout(FETCH_TIMEOUT, rows.next()).await.map_err(timeout)? {
         let batch = stamped.open(&batch.map_err(|error| lost(error.to_string()))?)?;
         if batch.num_rows() > 0 {

@@ -88,7 +88,8 @@ impl Cluster {
         let slots = Arc::new(CountedSlots::new());
         let jobs: Arc<dyn JobState> =
             Arc::new(InMemoryJobState::new(config.scheduler_id.clone(), session_builder, config_producer));
-        let server = create_scheduler(BallistaCluster::new(slots.clone(), jobs.clone()), config).await.map_err(failed)?;
+        let server =
+            create_scheduler(BallistaCluster::new(slots.clone(), jobs.clone()), config).await.map_err(failed)?;
         let cluster = Self { server, jobs, slots, settings };
         cluster.serve(listener, shutdown.clone());
         tokio::spawn(cluster.clone().give_back_leaked_slots(shutdown));

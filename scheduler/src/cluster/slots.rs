@@ -39,7 +39,12 @@ pub struct CountedSlots {
 impl CountedSlots {
     /// A cluster without executors.
     pub fn new() -> Self {
-        Self { inner: InMemoryClusterState::default(), used: Mutex::default(), total: Mutex::default(), executors: watch::Sender::new(0) }
+        Self {
+            inner: InMemoryClusterState::default(),
+            used: Mutex::default(),
+            total: Mutex::default(),
+            executors: watch::Sender::new(0),
+        }
     }
 
     /// Number of registered executors, as it changes.

@@ -13,9 +13,8 @@ use object_store::ObjectStoreExt;
 use trireme_engine::{
     Code, Error, Result, SourceName, TableName,
     delta::{
-        CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
-        commit, schema,
-        write::KEEP_COLUMN,
+        CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec, commit,
+        schema, write::KEEP_COLUMN,
     },
     raw::{Manifest, RawTable, infer_plan, inferred_schema, known_columns},
     sql,
@@ -134,7 +133,10 @@ impl Worker {
         {
             return Err(Error::new(
                 Code::Internal,
-                format!("{}@{} has {records} records, but {} came to the writers", manifest.source, manifest.version, summary.rows_in),
+                format!(
+                    "{}@{} has {records} records, but {} came to the writers",
+                    manifest.source, manifest.version, summary.rows_in
+                ),
             ));
         }
         let bytes_out: u64 = outcome.files.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
@@ -187,7 +189,7 @@ impl Worker {
         let raw = Arc::new(RawTable::new(self.zone.clone(), manifest.clone(), schema));
         let scan = LogicalPlanBuilder::scan("raw", provider_as_source(raw), None)?;
         let filter = (!spec.r#where.is_empty()).then_some(spec.r#where.as_str());
-        let (columns, filter) = sql::plan_columns(&session.state(), scan.plan(), &spec.columns, filter)?;
+        let (columns, filter) = sql::plan_columns(&session.state(), scan.schema().as_arrow(), &spec.columns, filter)?;
         check_key_names(spec, &columns)?;
         if spec.order_by.is_empty() {
             let keep = filter.map(|filter| filter.is_true().alias(KEEP_COLUMN));
@@ -202,8 +204,11 @@ impl Worker {
         let schema = rows.schema().clone();
         if schema.index_of_column_by_name(None, column).is_none() {
             let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(Error::new(Code::InvalidSpec, format!("order_by: table {} has no column `{column}`", spec.table))
-                .hint(format!("it has: {}", names.join(", "))));
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("order_by: table {} has no column `{column}`", spec.table),
+            )
+            .hint(format!("it has: {}", names.join(", "))));
         }
         // The greatest value wins; with DESC the least. A null never does against a value.
         let rank = row_number()
@@ -317,8 +322,11 @@ fn check_key_names(spec: &TableSpec, columns: &[Expr]) -> Result<()> {
     let names: Vec<String> = columns.iter().map(|column| column.schema_name().to_string()).collect();
     let known: HashSet<&str> = names.iter().map(String::as_str).collect();
     match spec.primary_key.iter().find(|key| !known.contains(key.as_str())) {
-        Some(key) => Err(Error::new(Code::InvalidSpec, format!("table {} has no column `{key}` for its primary key", spec.table))
-            .hint(format!("its columns are: {}", names.join(", ")))),
+        Some(key) => Err(Error::new(
+            Code::InvalidSpec,
+            format!("table {} has no column `{key}` for its primary key", spec.table),
+        )
+        .hint(format!("its columns are: {}", names.join(", ")))),
         None => Ok(()),
     }
 }

@@ -3,7 +3,9 @@
 use chrono::Utc;
 use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName,
-    raw::{FetchOutcome, FetchRequest, Manifest, Previous, RawFormat, download_outcomes, download_plan, fetch::origin_url},
+    raw::{
+        FetchOutcome, FetchRequest, Manifest, Previous, RawFormat, download_outcomes, download_plan, fetch::origin_url,
+    },
 };
 use trireme_proto::v1::{Download, Outcome, RawFormat as FormatSpec};
 
@@ -62,8 +64,7 @@ impl Worker {
                 });
             }
             FetchOutcome::Fetched(fetched) => {
-                let mut manifest =
-                    Manifest::new(source, version, fetched.origin, fetched.format, vec![fetched.part]);
+                let mut manifest = Manifest::new(source, version, fetched.origin, fetched.format, vec![fetched.part]);
                 manifest.etag = fetched.etag;
                 manifest.last_modified = fetched.last_modified;
                 self.zone.publish(&manifest).await?;

@@ -31,7 +31,8 @@ impl Listing {
 
     async fn versions(&self, source: &SourceName) -> Result<Vec<Manifest>> {
         let versions = self.zone.list_versions(source).await?;
-        let manifests = stream::iter(versions).map(|version| async move { self.zone.get(source, Some(&version)).await });
+        let manifests =
+            stream::iter(versions).map(|version| async move { self.zone.get(source, Some(&version)).await });
         manifests.buffered(SIDE_BY_SIDE).try_collect().await
     }
 }
@@ -134,7 +135,9 @@ impl RawReader for Listing {
             sha256: manifest.parts.first().map(|part| part.sha256.clone()).unwrap_or_default(),
             etag: manifest.etag.clone().unwrap_or_default(),
             last_modified: manifest.last_modified.clone().unwrap_or_default(),
-            downloaded_at: DateTime::parse_from_rfc3339(&manifest.downloaded_at).ok().map(|time| timestamp(time.to_utc())),
+            downloaded_at: DateTime::parse_from_rfc3339(&manifest.downloaded_at)
+                .ok()
+                .map(|time| timestamp(time.to_utc())),
             splits: manifest.parts.iter().map(|part| part.splits.len() as u32).sum(),
             current: current.as_ref() == Some(&manifest.version),
         });

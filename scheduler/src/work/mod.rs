@@ -81,7 +81,8 @@ impl Worker {
 /// The source of a table's spec.
 fn source_of(spec: &TableSpec) -> Result<&SourceRef> {
     spec.source.as_ref().ok_or_else(|| {
-        Error::new(Code::InvalidSpec, format!("table {} has no source", spec.table)).hint("name it with `source:` or --source")
+        Error::new(Code::InvalidSpec, format!("table {} has no source", spec.table))
+            .hint("name it with `source:` or --source")
     })
 }
 

@@ -41,7 +41,7 @@ impl SqlRunner for Queries {
     async fn sql(&self, sql: &str) -> Result<Rows> {
         let statement = sql::parse_select(sql, "")?;
         let (session, _) = self.worker.session_over(&sql::tables_read(&statement)?).await?;
-        let plan = sql::plan_select(&session.state(), statement).await?;
+        let plan = sql::plan_select(&session.state(), &statement).await?;
         let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
         let local = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::DescribeTable(_));
         let batches = if local {

@@ -28,7 +28,7 @@ impl Worker {
         let statement = sql::parse_select(&question.sql, &question.sql_file)?;
         let reads = sql::tables_read(&statement)?;
         let (session, bytes_in) = self.session_over(&reads).await?;
-        let plan = sql::plan_select(&session.state(), statement).await?;
+        let plan = sql::plan_select(&session.state(), &statement).await?;
         let result = schema::to_delta(plan.schema().as_arrow())?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
         write.settings.target_file_bytes = self.settings.target_file_size;

@@ -50,7 +50,8 @@ impl Sessions {
     }
 
     fn with_partitions(&self, target_partitions: usize) -> Result<SessionContext> {
-        let options = SessionOptions { time_zone: self.time_zone.clone(), target_partitions };
+        let options =
+            SessionOptions { time_zone: self.time_zone.clone(), target_partitions, ..SessionOptions::default() };
         Ok(SessionContext::new_with_state(session_state(session_config(&options), self.runtime.clone())?))
     }
 }
