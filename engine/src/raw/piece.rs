@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use datafusion::{common::runtime::SpawnedTask, error::DataFusionError};
+use datafusion::{common::runtime::SpawnedTask, error::DataFusionError, physical_plan::metrics::Count};
 use futures::stream::BoxStream;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 
@@ -67,6 +67,8 @@ pub(crate) struct Piece {
     pub store: Arc<dyn ObjectStore>,
     pub path: Path,
     pub range: Range<u64>,
+    /// Counts the bytes that were read.
+    pub bytes_read: Count,
 }
 
 /// Reads a piece through a decoder.
@@ -144,6 +146,7 @@ impl<D: Decode> PieceReader<D> {
             let bytes = ahead.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
             let bytes = bytes.map_err(storage_error)?;
             self.read_to += bytes.len() as u64;
+            self.piece.bytes_read.add(bytes.len());
             if self.read_to < self.piece.range.end {
                 self.ahead = Some(self.read_ahead(self.read_to));
             }
@@ -155,7 +158,7 @@ impl<D: Decode> PieceReader<D> {
     }
 
     fn read_ahead(&self, from: u64) -> SpawnedTask<object_store::Result<Bytes>> {
-        let Piece { store, path, range } = self.piece.clone();
+        let Piece { store, path, range, .. } = self.piece.clone();
         let range = from..range.end.min(from + READ_BYTES);
         SpawnedTask::spawn(async move {
             let bytes = store.get_range(&path, range.clone()).await?;

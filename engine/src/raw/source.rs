@@ -12,7 +12,10 @@ use datafusion::{
         table_schema::TableSchema,
     },
     physical_expr::{LexOrdering, PhysicalExpr, projection::ProjectionExprs},
-    physical_plan::{DisplayFormatType, metrics::ExecutionPlanMetricsSet},
+    physical_plan::{
+        DisplayFormatType,
+        metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder},
+    },
 };
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
@@ -93,7 +96,7 @@ impl FileSource for RawSource {
         &self,
         object_store: Arc<dyn ObjectStore>,
         _base_config: &FileScanConfig,
-        _partition: usize,
+        partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
         let pruned = prune(self.table_schema.file_schema(), &self.projection.source);
         let opener = RawOpener {
@@ -103,6 +106,7 @@ impl FileSource for RawSource {
             schema: self.pruned()?,
             batch_size: self.batch_size.max(1),
             store: object_store,
+            bytes_read: MetricBuilder::new(&self.metrics).counter("bytes_scanned", partition),
         };
         ProjectionOpener::try_new(self.projection.clone(), Arc::new(opener), &pruned)
     }
@@ -172,6 +176,7 @@ struct RawOpener {
     schema: SchemaRef,
     batch_size: usize,
     store: Arc<dyn ObjectStore>,
+    bytes_read: Count,
 }
 
 impl FileOpener for RawOpener {
@@ -180,7 +185,7 @@ impl FileOpener for RawOpener {
         let (start, end) = file.range();
         let (first, last) = (start == 0, end >= file.object_meta.size);
         let layout = self.text.layout_of(path.as_ref());
-        let piece = Piece { store: self.store.clone(), path, range: start..end };
+        let piece = Piece { store: self.store.clone(), path, range: start..end, bytes_read: self.bytes_read.clone() };
         let schema = self.schema.clone();
         let batches = match layout {
             Some(layout) => {

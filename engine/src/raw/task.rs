@@ -16,7 +16,7 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
         execution_plan::{Boundedness, EmissionType},
-        metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
+        metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -172,8 +172,7 @@ impl ExecutionPlan for RawTaskExec {
                         }
                         RawTask::Infer => {
                             let piece: InferPiece = parse(row)?;
-                            bytes.add(usize::try_from(piece.end.saturating_sub(piece.start)).unwrap_or(0));
-                            to_json(&infer_piece(piece, rows_per_batch).await?)?
+                            to_json(&infer_piece(piece, bytes.clone(), rows_per_batch).await?)?
                         }
                     });
                 }
@@ -184,11 +183,11 @@ impl ExecutionPlan for RawTaskExec {
     }
 }
 
-async fn infer_piece(piece: InferPiece, rows: usize) -> Result<JsonType, DataFusionError> {
+async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<JsonType, DataFusionError> {
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let observer = Observer::new(piece.layout, piece.start == 0, piece.end >= piece.bytes);
-    let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end }, observer);
+    let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end, bytes_read }, observer);
     Ok(reader.drain(rows.max(1)).await?.seen)
 }
 

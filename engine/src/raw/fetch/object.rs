@@ -24,13 +24,11 @@ pub(super) async fn open(from: &Url, previous: Option<&Previous>) -> Result<Open
 }
 
 fn broken(from: &Url, error: &StoreError) -> Failure {
-    let message = format!("{}: {error}", shown(from));
-    match error {
-        StoreError::NotFound { .. } | StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-            Error::new(Code::DownloadFailed, message)
-                .hint("check the URL and the credentials in the executors' environment (AWS_ACCESS_KEY_ID …)")
-                .into()
-        }
-        _ => Failure::transient(message),
-    }
+    let hint = "check the URL and the credentials in the executors' environment (AWS_ACCESS_KEY_ID …)";
+    let what = match error {
+        StoreError::NotFound { .. } => "there is no such object",
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => "these credentials may not read it",
+        _ => return Failure::transient(format!("{}: {error}", shown(from))),
+    };
+    Error::new(Code::DownloadFailed, format!("{}: {what}", shown(from))).hint(hint).into()
 }

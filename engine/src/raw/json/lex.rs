@@ -329,8 +329,10 @@ mod tests {
         }
 
         #[test]
-        fn any_prefix_is_incomplete(text in r#"\{"a": \[("[a\\"]{0,3}"|1\.5|null|\{\})?, 2\], "b": -1e5\}"#, cut in 0.0..1.0f64) {
-            prop_assume!(serde_json::from_str::<IgnoredAny>(&text).is_ok());
+        fn any_prefix_is_incomplete(
+            text in r#"\{"a": \[(("([a\[]|\\["\\]){0,3}"|1\.5|null|\{\}), )?2\], "b": -1e5\}"#,
+            cut in 0.0..1.0f64,
+        ) {
             let cut = (text.len() as f64 * cut) as usize;
             prop_assert!(matches!(skip_value(&text.as_bytes()[..cut], 0, 0), Err(Stop::Incomplete)));
             prop_assert_eq!(skip_value(text.as_bytes(), 0, 0).ok(), Some(text.len()));

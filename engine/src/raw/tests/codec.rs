@@ -133,7 +133,7 @@ async fn tasks_survive_bytes_and_run() {
     std::fs::write(&path, delivery(50)).unwrap();
     let request = world.request(Url::from_file_path(&path).unwrap().as_str(), 300);
     let context = world.session.task_ctx();
-    let plan = through_bytes(download_plan(&[request.clone()]).unwrap(), &context);
+    let plan = through_bytes(download_plan(std::slice::from_ref(&request)).unwrap(), &context);
     let outcomes = download_outcomes(&collect(plan, context.clone()).await.unwrap()).unwrap();
     let [FetchOutcome::Fetched(fetched)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     let manifest =
