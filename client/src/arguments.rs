@@ -189,7 +189,7 @@ Examples:
   trireme --output json sql 'SELECT * FROM stream.streams' > streams.ndjson")]
     Sql {
         /// One SELECT, or EXPLAIN of one
-        #[arg(value_name = "SELECT")]
+        #[arg(value_name = "SELECT", allow_hyphen_values = true)]
         sql: String,
     },
     /// Look at jobs, wait for them, end them

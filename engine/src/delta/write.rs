@@ -13,7 +13,7 @@ use datafusion::{
     error::{DataFusionError, Result as DataFusionResult},
     execution::{SendableRecordBatchStream, SessionState, TaskContext, memory_pool::MemoryConsumer},
     logical_expr::LogicalPlan,
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_expr::{EquivalenceProperties, OrderingRequirements, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
@@ -175,6 +175,11 @@ impl ExecutionPlan for DeltaWriteExec {
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
+    }
+
+    // Rows are written in the order in which they come, so a sort below is there for a reason: an optimizer must not drop it.
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        vec![self.input.output_ordering().cloned().map(OrderingRequirements::from)]
     }
 
     fn apply_expressions(

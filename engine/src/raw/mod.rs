@@ -5,7 +5,6 @@
 
 pub mod codec;
 pub(crate) mod csv;
-mod ddl;
 pub mod fetch;
 pub mod infer;
 pub(crate) mod json;
@@ -21,7 +20,6 @@ mod tests;
 pub(crate) mod text;
 pub mod zone;
 
-pub use ddl::schema_of_ddl;
 pub use fetch::{AllowedOrigins, FetchOutcome, FetchRequest, Fetched, Previous, fetch};
 pub use infer::{JsonType, RawSchema};
 pub use manifest::{JsonLayout, Manifest, Part, RawFormat, Split};

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
+    plan::TaskScope,
     storage::Storage,
 };
 
@@ -152,8 +153,8 @@ impl ExecutionPlan for RawTaskExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DataFusionResult<SendableRecordBatchStream> {
         let bytes = MetricBuilder::new(&self.metrics).counter("bytes", partition);
-        let cancel = context.session_config().get_extension::<CancellationToken>();
-        let cancel = cancel.map_or_else(CancellationToken::new, |token| CancellationToken::clone(&token));
+        let scope = context.session_config().get_extension::<TaskScope>();
+        let cancel = scope.map_or_else(CancellationToken::new, |scope| scope.cancel.clone());
         let rows_per_batch = context.session_config().batch_size();
         let task = self.task;
         let outcomes = self.input.execute(partition, context)?.and_then(move |batch| {

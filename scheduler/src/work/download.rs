@@ -36,16 +36,20 @@ impl Worker {
             None => None,
         };
         let version = RawVersion::at(Utc::now());
+        let format = format_of(download.format);
         let request = FetchRequest {
             storage: self.storage.root().to_string(),
             source: source.clone(),
             version: version.clone(),
             part: 0,
             from: download.from.clone(),
-            format: format_of(download.format),
+            format,
             split_size: self.settings.split_size,
             allowed: self.settings.allowed_origins.clone(),
-            previous: current.as_ref().and_then(Previous::of),
+            previous: current
+                .as_ref()
+                .filter(|current| format.is_none_or(|format| format == current.format))
+                .and_then(Previous::of),
         };
         let session = self.sessions.local()?;
         let rows = self.run_plan("download", &session, download_plan(&[request])?, job).await?;

@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType;
 
 use super::*;
-use crate::{error::Code, raw::source::of_config};
+use crate::{error::Code, raw::source::of_config, sql::parse_schema};
 
 #[tokio::test]
 async fn every_layout_of_json_reads_the_same() {
@@ -41,7 +41,7 @@ async fn csv_is_read_as_strings_with_nulls() {
 async fn a_declared_csv_schema_is_cast() {
     let world = World::new(2);
     let manifest = world.deliver("x.csv", b"title,pages\nA,12\nB,\nC,twelve\n", 8).await;
-    let declared = schema_of_ddl("title STRING, pages INT").unwrap();
+    let declared = parse_schema("title STRING, pages INT").unwrap();
     world.register(&manifest, Some(&declared)).await.unwrap();
     let error = world.rows("SELECT sum(pages) FROM raw").await.unwrap_err();
     assert_eq!(error.code, Code::BadRecord);
@@ -51,7 +51,7 @@ async fn a_declared_csv_schema_is_cast() {
     let manifest = world.deliver("y.csv", b"title,pages\nA,12\nB,\n", 8).await;
     world.register(&manifest, Some(&declared)).await.unwrap();
     assert_eq!(as_text(&world.rows("SELECT sum(pages) FROM raw").await.unwrap()), "12");
-    let other = schema_of_ddl("title STRING, page INT").unwrap();
+    let other = parse_schema("title STRING, page INT").unwrap();
     assert_eq!(world.register(&manifest, Some(&other)).await.unwrap_err().code, Code::SchemaMismatch);
 }
 
@@ -116,7 +116,7 @@ async fn a_type_conflict_names_the_field_and_line() {
     let world = World::new(2);
     let manifest =
         world.deliver("x.json", b"{\"o\": {\"n\": 1}}\n{\"o\": {\"n\": 2}}\n{\"o\":\n {\"n\": \"three\"}}\n", 1).await;
-    let declared = schema_of_ddl("o STRUCT<n: BIGINT>").unwrap();
+    let declared = parse_schema("o STRUCT<n: BIGINT>").unwrap();
     world.register(&manifest, Some(&declared)).await.unwrap();
     let error = world.rows("SELECT sum(o['n']) FROM raw").await.unwrap_err();
     assert_eq!(error.code, Code::BadRecord);
@@ -138,7 +138,7 @@ async fn what_holds_no_record_is_empty() {
     assert_eq!(World::new(2).read("x.csv", b"a,b\n", 64, "SELECT count(a) FROM raw").await.unwrap(), "0");
     let world = World::new(2);
     let manifest = world.deliver("x.json", b" [ ] ", 64).await;
-    world.register(&manifest, Some(&schema_of_ddl("a INT").unwrap())).await.unwrap();
+    world.register(&manifest, Some(&parse_schema("a INT").unwrap())).await.unwrap();
     assert_eq!(as_text(&world.rows("SELECT count(a) FROM raw").await.unwrap()), "0");
 }
 
