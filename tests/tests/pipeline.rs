@@ -98,7 +98,7 @@ fn what_was_done_can_be_seen(cluster: &Cluster, first: &Value) {
     let history = cluster.json(&["tables", "history", "vendor.reviews"]).done().json_lines();
     assert_eq!(history.len(), 1, "{history:?}");
     let merge = part(first, "merge", "vendor.reviews");
-    assert_eq!((&history[0]["version"], &history[0]["operation"]), (&0.into(), &"MERGE".into()));
+    assert_eq!(history[0]["version"], 0);
     assert_eq!(history[0]["job"], merge["id"], "{history:?}");
     let history = cluster.json(&["tables", "history", "analytics.unforgiven_outage"]).done().json_lines();
     assert_eq!(history.len(), 2, "a question replaces its table at every run: {history:?}");
@@ -166,13 +166,6 @@ fn masked(output: &str) -> String {
     })
 }
 
-/// Progress comes in any order, for parts run side by side.
-fn sorted(text: &str) -> String {
-    let mut lines: Vec<&str> = text.lines().collect();
-    lines.sort_unstable();
-    lines.join("\n")
-}
-
 #[test]
 fn text_output_is_for_people() {
     let cluster = Cluster::start(Options::default());
@@ -180,7 +173,9 @@ fn text_output_is_for_people() {
     let run = ["run", example.to_str().unwrap()];
     let first = cluster.cli(&run).done();
     insta::assert_snapshot!("first_run", masked(&first.stdout));
-    insta::assert_snapshot!("first_run_progress", sorted(&masked(&first.stderr)));
+    for line in ["download stream.users: applied in", "merge vendor.reviews: applied in", "pipeline books-and-movies: applied in"] {
+        assert!(first.stderr.contains(line), "{first}");
+    }
     let again = cluster.cli(&run).done();
     insta::assert_snapshot!("second_run", masked(&again.stdout));
 
