@@ -76,7 +76,7 @@ pub(crate) fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
     vec![
         Arc::new(HigherOrderUDF::new_from_impl(Fold { signature: HigherOrderSignature::variadic_any(Volatility::Immutable) })),
         Arc::new(HigherOrderUDF::new_from_impl(TransformIndexed {
-            signature: HigherOrderSignature::exact(vec![ValueOrLambda::Value(()), ValueOrLambda::Lambda(())], Volatility::Immutable),
+            signature: HigherOrderSignature::any(2, Volatility::Immutable),
         })),
     ]
 }

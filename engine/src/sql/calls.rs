@@ -37,6 +37,8 @@ pub(crate) struct SparkPlanner {
     pub(super) functions: HashMap<String, Arc<ScalarUDF>>,
     /// The session's time zone.
     pub(super) zone: String,
+    /// What `now()` is in the statement, microseconds since 1970 UTC.
+    pub(super) now: i64,
 }
 
 impl SparkPlanner {

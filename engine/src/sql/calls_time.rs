@@ -18,14 +18,14 @@ impl Call<'_> {
     /// Plans the call if it is one about time.
     pub(super) fn time(&self, args: &[Expr]) -> Result<Option<Expr>> {
         let planned = match (self.name, args) {
-            ("now" | "current_timestamp", []) => self.now(),
-            ("current_date" | "curdate", []) => self.cast(&self.now()?, &DataType::Date32),
+            ("now" | "current_timestamp", []) => Ok(self.now()),
+            ("current_date" | "curdate", []) => self.cast(&self.now(), &DataType::Date32),
             ("current_timezone", []) => Ok(lit(self.planner.zone.as_str())),
             ("to_timestamp" | "try_to_timestamp" | "timestamp", [value]) => self.timestamp(value),
             ("to_timestamp" | "try_to_timestamp", [value, pattern]) => self.timestamp_of(value, pattern),
             ("to_date" | "date", [value]) => self.date(value),
             ("to_date", [value, pattern]) => self.date(&self.timestamp_of(value, pattern)?),
-            ("unix_timestamp" | "to_unix_timestamp", []) => self.cast(&self.now()?, &DataType::Int64),
+            ("unix_timestamp" | "to_unix_timestamp", []) => self.cast(&self.now(), &DataType::Int64),
             ("unix_timestamp" | "to_unix_timestamp", [value]) => {
                 let instant = self.timestamp_of(value, &lit("yyyy-MM-dd HH:mm:ss"))?;
                 self.cast(&instant, &DataType::Int64)
@@ -70,8 +70,8 @@ impl Call<'_> {
         planned.map(Some)
     }
 
-    fn now(&self) -> Result<Expr> {
-        self.timestamp(&self.function("now", vec![])?)
+    fn now(&self) -> Expr {
+        lit(ScalarValue::TimestampMicrosecond(Some(self.planner.now), Some("UTC".into())))
     }
 
     fn timestamp(&self, value: &Expr) -> Result<Expr> {

@@ -35,7 +35,7 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(state: &'a SessionState, tables: HashMap<TableName, Arc<dyn TableSource>>) -> Self {
         let zone = state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-        let spark = SparkPlanner { functions: state.scalar_functions().clone(), zone };
+        let spark = SparkPlanner { functions: state.scalar_functions().clone(), zone, now: chrono::Utc::now().timestamp_micros() };
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(spark)];
         planners.extend(state.expr_planners().iter().cloned());
         Self { state, planners, tables }
@@ -155,7 +155,9 @@ pub(super) fn folded(table: &TableName, source: Arc<dyn TableSource>) -> Result<
         .iter()
         .map(|field| {
             let column = Expr::Column(Column::new(Some(reference.clone()), field.name()));
-            column.alias(field.name().to_ascii_lowercase())
+            let name = field.name().to_ascii_lowercase();
+            // An alias that is no other name makes the optimizer see the name twice.
+            if name == *field.name() { column } else { column.alias(name) }
         })
         .collect();
     let plan = LogicalPlanBuilder::scan(reference, source, None)?.project(columns)?.build()?;

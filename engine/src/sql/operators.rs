@@ -83,6 +83,14 @@ impl ExprPlanner for SparkPlanner {
         Ok(PlannerResult::Planned(expr))
     }
 
+    /// Spark's function, which counts from the end for positions below 0.
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(match self.functions.get("substring") {
+            Some(substring) => PlannerResult::Planned(substring.call(args)),
+            None => PlannerResult::Original(args),
+        })
+    }
+
     fn plan_dictionary_literal(&self, expr: RawDictionaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawDictionaryExpr>> {
         let name = match expr.keys.first() {
             Some(Expr::Literal(name, _)) => name.try_as_str().flatten().map(str::to_string),

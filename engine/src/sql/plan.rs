@@ -15,7 +15,8 @@ use datafusion::{
         planner::{ParserOptions, PlannerContext, SqlToRel},
         sqlparser::{
             ast::{Expr as SqlExpr, SelectItem, Statement as SqlStatement},
-            tokenizer::{Location, Span, Token},
+            parser::{Parser, ParserError},
+            tokenizer::{Location, Span, Token, TokenWithSpan},
         },
     },
 };
@@ -156,7 +157,11 @@ pub fn plan_columns(
         }
     }
     let filter = filter.map(|text| planner.filter(text)).transpose()?;
-    Ok((planned.into_iter().map(|(name, expr)| expr.alias(name)).collect(), filter))
+    let aliased = planned.into_iter().map(|(name, expr)| match &expr {
+        Expr::Column(column) if column.name == name => expr,
+        _ => expr.alias(name),
+    });
+    Ok((aliased.collect(), filter))
 }
 
 struct Columns<'a> {
@@ -175,10 +180,16 @@ impl Columns<'_> {
 
     fn column(&self, text: &str) -> Result<Vec<(String, Expr)>> {
         let place = |span: Span| within(text, span);
-        let item = self.parse(text, |parser| parser.parse_select_item())?;
+        let (item, written) = self.parse(text, |parser| parser.parse_select_item())?;
         let (sql, alias) = match item {
             SelectItem::UnnamedExpr(expr) => (expr, None),
-            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.value)),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                let written = match written {
+                    SelectItem::ExprWithAlias { alias, .. } => alias.value,
+                    _ => alias.value,
+                };
+                (expr, Some(written))
+            }
             SelectItem::Wildcard(_) => return Ok(self.every()),
             ref item @ SelectItem::QualifiedWildcard(..) => return self.fields(text, item),
             SelectItem::ExprWithAliases { .. } => {
@@ -220,7 +231,7 @@ impl Columns<'_> {
     }
 
     fn filter(&self, text: &str) -> Result<Expr> {
-        let sql = self.parse(text, |parser| parser.parse_expr())?;
+        let (sql, _) = self.parse(text, |parser| parser.parse_expr())?;
         let expr = self.plan(text, sql)?;
         match expr.get_type(self.input_schema()?.as_ref())? {
             DataType::Boolean | DataType::Null => Ok(expr),
@@ -236,21 +247,23 @@ impl Columns<'_> {
         Ok(Arc::new(DFSchema::try_from(self.input.clone())?))
     }
 
-    fn parse<T>(
-        &self,
-        text: &str,
-        read: impl FnOnce(&mut datafusion::sql::sqlparser::parser::Parser<'static>) -> Result<T, datafusion::sql::sqlparser::parser::ParserError>,
-    ) -> Result<T> {
+    /// Reads a text twice: with what is in backticks in lower case, and as written.
+    fn parse<T>(&self, text: &str, read: fn(&mut Parser<'static>) -> Result<T, ParserError>) -> Result<(T, T)> {
         let in_text = |error: Error| Error { message: format!("in `{text}`, {}", error.message), ..error };
-        let mut tokens = tokens(text, "").map_err(in_text)?;
-        fold(&mut tokens);
-        let mut parser = parser(&tokens);
-        let tree = read(&mut parser).map_err(|error| in_text(syntax_error(&error, "")))?;
-        let next = parser.peek_token_ref();
-        if next.token != Token::EOF {
-            return Err(Error::new(Code::InvalidSql, format!("{}the expression should end before `{}`", within(text, next.span), next.token)));
-        }
-        Ok(tree)
+        let written = tokens(text, "").map_err(in_text)?;
+        let mut folded = written.clone();
+        fold(&mut folded);
+        let parse = |tokens: &[TokenWithSpan]| {
+            let mut parser = parser(tokens);
+            let tree = read(&mut parser).map_err(|error| in_text(syntax_error(&error, "", tokens)))?;
+            let next = parser.peek_token_ref();
+            if next.token == Token::EOF {
+                return Ok(tree);
+            }
+            let place = within(text, next.span);
+            Err(Error::new(Code::InvalidSql, format!("{place}the expression should end before `{}`", next.token)))
+        };
+        Ok((parse(&folded)?, parse(&written)?))
     }
 
     fn plan(&self, text: &str, mut sql: SqlExpr) -> Result<Expr> {

@@ -195,6 +195,8 @@ fn finish(function: &mut Function) -> Option<SqlType> {
     });
     match name.as_str() {
         "transform" if parameters == Some(2) => rename(function, "array_transform_indexed"),
+        // The planner knows these two by their names only.
+        "explode" | "explode_outer" => rename(function, names::behind(&name)),
         "approx_count_distinct" => {
             rename(function, "approx_distinct");
             return Some(SqlType::BigInt(None));

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::{
         Statement as SqlStatement, TableFactor, Visit, Visitor,
     },
     parser::{Parser, ParserError},
-    tokenizer::{Span, Token, TokenWithSpan, Tokenizer},
+    tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer},
 };
 
 use super::{dialect::SparkDialect, names};
@@ -139,7 +139,7 @@ pub(super) fn fold(tokens: &mut [TokenWithSpan]) -> Vec<String> {
 pub(super) fn tokens(sql: &str, file: &str) -> Result<Vec<TokenWithSpan>> {
     Tokenizer::new(&SparkDialect, sql)
         .tokenize_with_location()
-        .map_err(|error| syntax_error(&ParserError::TokenizerError(error.to_string()), file))
+        .map_err(|error| syntax_error(&ParserError::TokenizerError(error.to_string()), file, &[]))
 }
 
 /// A parser of Spark's grammar.
@@ -149,7 +149,7 @@ pub(super) fn parser(tokens: &[TokenWithSpan]) -> Parser<'static> {
 
 fn parse_one(tokens: &[TokenWithSpan], file: &str) -> Result<SqlStatement> {
     let mut parser = parser(tokens);
-    let wrong = |error: ParserError| syntax_error(&error, file);
+    let wrong = |error: ParserError| syntax_error(&error, file, tokens);
     if parser.peek_token_ref().token == Token::EOF {
         return Err(Error::new(Code::InvalidSql, format!("{}there is no statement", place(file, Span::empty()))).hint("write one SELECT"));
     }
@@ -181,8 +181,8 @@ fn not_a_select(statement: &SqlStatement, file: &str) -> Error {
         .hint("SQL only reads here; tables are written by load, merge and question")
 }
 
-/// sqlparser puts the place at the end of its message: ` at Line: 1, Column: 8`.
-pub(super) fn syntax_error(error: &ParserError, file: &str) -> Error {
+/// sqlparser puts the place at the end of its message (` at Line: 1, Column: 8`), but for the end of the text.
+pub(super) fn syntax_error(error: &ParserError, file: &str, tokens: &[TokenWithSpan]) -> Error {
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
@@ -194,10 +194,13 @@ pub(super) fn syntax_error(error: &ParserError, file: &str) -> Error {
         Some((message, at)) => {
             let mut numbers = at.split(", Column: ").map(|number| number.trim().parse().unwrap_or(0));
             let (line, column) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-            let start = datafusion::sql::sqlparser::tokenizer::Location { line, column };
+            let start = Location { line, column };
             (message, Span { start, end: start })
         }
-        None => (text, Span::empty()),
+        None => {
+            let end = tokens.last().map_or(Location::empty(), |token| token.span.end);
+            (text, Span { start: end, end })
+        }
     };
     let mut message = message.to_string();
     if let Some(first) = message.get_mut(..1) {

@@ -159,8 +159,7 @@ fn replacement(java: &str) -> String {
 
 /// `regexp_replace(str, regex, replacement)` replaces every match.
 fn regexp_replace(arguments: &Arguments) -> Result<ArrayRef> {
-    let (text, pattern, _) = inputs(arguments);
-    let with = arguments.arrays[2].as_string::<i32>();
+    let [text, pattern, with] = [0, 1, 2].map(|i| arguments.arrays[i].as_string::<i32>());
     let mut patterns = Patterns::default();
     let mut last_with: Option<(String, String)> = None;
     let mut out = StringBuilder::with_capacity(text.len(), text.value_data().len());
