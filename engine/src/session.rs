@@ -1,10 +1,10 @@
 //! The DataFusion session that the scheduler plans with and that executors take their functions from.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use ballista_core::{
-    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt,
-    optimizer::ballista_default_optimizer_rules, registry::BallistaFunctionRegistry,
+    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt, optimizer::ballista_default_optimizer_rules,
+    registry::BallistaFunctionRegistry,
 };
 use datafusion::{
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
@@ -84,17 +84,29 @@ pub fn function_registry(state: &SessionState) -> Arc<BallistaFunctionRegistry> 
     Arc::new(BallistaFunctionRegistry::from(state))
 }
 
-/// Later ones replace earlier ones of the same name.
+/// DataFusion's, then Spark's, then ours: a later one replaces an earlier one whose name it has, as a name or as an alias, together with that
+/// one's aliases. A plan travels by names, so every function that can be planned must be found again under its own name.
 ///
-/// Spark's `date_part` and `date_trunc` only exist while planning: they become DataFusion's functions of the same names, and an executor,
-/// which finds functions by name, must find those.
+/// Spark's `date_part` and `date_trunc` only exist while planning: they become DataFusion's functions of the same names, and an executor
+/// must find those.
 fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut functions = all_default_functions();
     functions.extend(all_default_nested_functions());
     let spark = datafusion_spark::all_default_scalar_functions().into_iter();
     functions.extend(spark.filter(|function| !matches!(function.name(), "date_part" | "date_trunc" | "spark_cast")));
     functions.extend(sql::scalar_functions());
-    functions
+    let mut taken = HashSet::new();
+    let mut kept = Vec::with_capacity(functions.len());
+    for function in functions.into_iter().rev() {
+        if taken.contains(function.name()) {
+            continue;
+        }
+        taken.insert(function.name().to_string());
+        taken.extend(function.aliases().iter().cloned());
+        kept.push(function);
+    }
+    kept.reverse();
+    kept
 }
 
 /// DataFusion's, and Spark's `collect_list` and `collect_set`; DataFusion's `avg` takes more types than Spark's.
@@ -103,4 +115,51 @@ fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let spark = datafusion_spark::all_default_aggregate_functions().into_iter();
     functions.extend(spark.filter(|function| function.name() != "avg"));
     functions
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::execution::FunctionRegistry;
+
+    use super::*;
+
+    fn state(options: &SessionOptions) -> SessionState {
+        session_state(session_config(options), Arc::new(RuntimeEnv::default())).unwrap()
+    }
+
+    #[test]
+    fn an_executor_finds_what_is_planned() {
+        let state = state(&SessionOptions::default());
+        let registry = function_registry(&state);
+        for (key, function) in state.scalar_functions() {
+            assert!(*registry.udf(function.name()).unwrap() == **function, "{key} is found as another function");
+        }
+        for (key, function) in state.aggregate_functions() {
+            assert!(*registry.udaf(function.name()).unwrap() == **function, "{key} is found as another function");
+        }
+        for (key, function) in state.window_functions() {
+            assert!(*registry.udwf(function.name()).unwrap() == **function, "{key} is found as another function");
+        }
+        for (key, function) in state.higher_order_functions() {
+            assert!(*registry.higher_order_function(function.name()).unwrap() == **function, "{key} is found as another function");
+        }
+    }
+
+    #[test]
+    fn settings_arrive() {
+        let options = SessionOptions { time_zone: "Europe/Paris".into(), target_partitions: 3, batch_size: 100 };
+        let state = state(&options);
+        let config = state.config();
+        assert_eq!(config.target_partitions(), 3);
+        assert_eq!(config.batch_size(), 100);
+        assert_eq!(config.options().execution.time_zone.as_deref(), Some("Europe/Paris"));
+        assert!(!config.ballista_adaptive_query_planner_enabled());
+        assert_eq!(config.ballista_config().max_partitions_per_task(), 1);
+        assert!(config.options().optimizer.prefer_hash_join);
+        assert!(state.optimizers().iter().any(|rule| rule.name() == "not_in_subquery_rewrite"));
+        assert_eq!(state.catalog_list().catalog_names(), [CATALOG]);
+        let mut tables: Vec<_> = state.table_functions().keys().cloned().collect();
+        tables.sort_unstable();
+        assert_eq!(tables, ["generate_series", "range"], "nothing that reads files");
+    }
 }

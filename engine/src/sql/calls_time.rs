@@ -18,14 +18,14 @@ impl Call<'_> {
     /// Plans the call if it is one about time.
     pub(super) fn time(&self, args: &[Expr]) -> Result<Option<Expr>> {
         let planned = match (self.name, args) {
-            ("now" | "current_timestamp", []) => self.now(),
-            ("current_date" | "curdate", []) => self.cast(&self.now()?, &DataType::Date32),
+            ("now" | "current_timestamp", []) => Ok(self.now()),
+            ("current_date" | "curdate", []) => self.cast(&self.now(), &DataType::Date32),
             ("current_timezone", []) => Ok(lit(self.planner.zone.as_str())),
             ("to_timestamp" | "try_to_timestamp" | "timestamp", [value]) => self.timestamp(value),
             ("to_timestamp" | "try_to_timestamp", [value, pattern]) => self.timestamp_of(value, pattern),
             ("to_date" | "date", [value]) => self.date(value),
             ("to_date", [value, pattern]) => self.date(&self.timestamp_of(value, pattern)?),
-            ("unix_timestamp" | "to_unix_timestamp", []) => self.cast(&self.now()?, &DataType::Int64),
+            ("unix_timestamp" | "to_unix_timestamp", []) => self.cast(&self.now(), &DataType::Int64),
             ("unix_timestamp" | "to_unix_timestamp", [value]) => {
                 let instant = self.timestamp_of(value, &lit("yyyy-MM-dd HH:mm:ss"))?;
                 self.cast(&instant, &DataType::Int64)
@@ -49,8 +49,8 @@ impl Call<'_> {
                 None => Err(wrong_call(format!("`{}` needs the part's name as a literal", self.name))),
             },
             (
-                "year" | "quarter" | "month" | "day" | "dayofmonth" | "dayofweek" | "dayofyear" | "week" | "weekofyear"
-                | "weekday" | "hour" | "minute" | "second",
+                "year" | "quarter" | "month" | "day" | "dayofmonth" | "dayofweek" | "dayofyear" | "week" | "weekofyear" | "weekday"
+                | "hour" | "minute" | "second",
                 [value],
             ) => self.part(self.name, value),
             ("date_trunc", [unit, value]) => self.date_trunc(unit, value),
@@ -58,12 +58,8 @@ impl Call<'_> {
             ("date_add" | "dateadd", [date, days]) => {
                 self.function("date_add", vec![self.date(date)?, self.cast(days, &DataType::Int32)?])
             }
-            ("date_sub", [date, days]) => {
-                self.function("date_sub", vec![self.date(date)?, self.cast(days, &DataType::Int32)?])
-            }
-            ("datediff" | "date_diff", [end, start]) => {
-                self.function("date_diff", vec![self.date(end)?, self.date(start)?])
-            }
+            ("date_sub", [date, days]) => self.function("date_sub", vec![self.date(date)?, self.cast(days, &DataType::Int32)?]),
+            ("datediff" | "date_diff", [end, start]) => self.function("date_diff", vec![self.date(end)?, self.date(start)?]),
             ("add_months", [date, months]) => {
                 self.function("add_months", vec![self.date(date)?, self.cast(months, &DataType::Int32)?])
             }
@@ -74,8 +70,8 @@ impl Call<'_> {
         planned.map(Some)
     }
 
-    fn now(&self) -> Result<Expr> {
-        self.timestamp(&self.function("now", vec![])?)
+    fn now(&self) -> Expr {
+        lit(ScalarValue::TimestampMicrosecond(Some(self.planner.now), Some("UTC".into())))
     }
 
     fn timestamp(&self, value: &Expr) -> Result<Expr> {

@@ -9,12 +9,15 @@ mod context;
 mod dialect;
 pub(crate) mod kernel;
 mod names;
+mod numbers;
 mod operators;
 mod output;
 mod plan;
 mod rewrite;
 mod statement;
 mod suggest;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
@@ -35,7 +38,7 @@ pub use types::{list_of, parse_schema, parse_type, timestamp, type_name};
 
 /// Trireme's own scalar functions; they replace others of the same name.
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let mut functions = vec![cast::function(), arrays::array_field()];
+    let mut functions = vec![cast::function(), arrays::array_field(), numbers::round()];
     functions.extend(text::functions());
     functions.extend(time::functions::functions());
     functions

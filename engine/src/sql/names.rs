@@ -1,7 +1,7 @@
 //! Function names: Spark's, and what stands behind them.
 
 /// Spark's name to DataFusion's, where only the name differs.
-const OTHER_NAMES: [(&str, &str); 43] = [
+const OTHER_NAMES: [(&str, &str); 44] = [
     ("aggregate", "array_fold"),
     ("any", "bool_or"),
     ("any_value", "first_value"),
@@ -23,13 +23,14 @@ const OTHER_NAMES: [(&str, &str); 43] = [
     ("filter", "array_filter"),
     ("first", "first_value"),
     ("forall", "array_any_match"),
-    ("ifnull", "nvl"),
+    ("ifnull", "coalesce"),
     ("last", "last_value"),
     ("lcase", "lower"),
     ("len", "length"),
     ("max_by", "first_value"),
     ("mean", "avg"),
     ("min_by", "first_value"),
+    ("nvl", "coalesce"),
     ("percentile", "percentile_cont"),
     ("percentile_approx", "approx_percentile_cont"),
     ("power", "pow"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::{
-    common::{Column, DFSchema, Result, ScalarValue, TableReference},
+    common::{DFSchema, Result, ScalarValue, TableReference, Column},
     logical_expr::{
         Expr, ExprSchemable, GetFieldAccess, Operator, binary_expr, cast, lit,
         planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawDictionaryExpr, RawFieldAccessExpr},
@@ -50,11 +50,7 @@ impl ExprPlanner for SparkPlanner {
         })
     }
 
-    fn plan_field_access(
-        &self,
-        expr: RawFieldAccessExpr,
-        schema: &DFSchema,
-    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
+    fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let RawFieldAccessExpr { expr, field_access } = expr;
         Ok(PlannerResult::Planned(match field_access {
             GetFieldAccess::NamedStructField { name } => {
@@ -65,9 +61,7 @@ impl ExprPlanner for SparkPlanner {
                 }
             }
             GetFieldAccess::ListIndex { key } => plan_item(self, &expr, &key, schema)?,
-            GetFieldAccess::ListRange { .. } => {
-                return Err(wrong_call("take a slice of an array with slice(array, start, length)"));
-            }
+            GetFieldAccess::ListRange { .. } => return Err(wrong_call("take a slice of an array with slice(array, start, length)")),
         }))
     }
 
@@ -89,11 +83,15 @@ impl ExprPlanner for SparkPlanner {
         Ok(PlannerResult::Planned(expr))
     }
 
-    fn plan_dictionary_literal(
-        &self,
-        expr: RawDictionaryExpr,
-        schema: &DFSchema,
-    ) -> Result<PlannerResult<RawDictionaryExpr>> {
+    /// Spark's function, which counts from the end for positions below 0.
+    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        Ok(match self.functions.get("substring") {
+            Some(substring) => PlannerResult::Planned(substring.call(args)),
+            None => PlannerResult::Original(args),
+        })
+    }
+
+    fn plan_dictionary_literal(&self, expr: RawDictionaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawDictionaryExpr>> {
         let name = match expr.keys.first() {
             Some(Expr::Literal(name, _)) => name.try_as_str().flatten().map(str::to_string),
             _ => None,
@@ -129,9 +127,7 @@ impl SparkPlanner {
         }
         let nonzero = match &right {
             Expr::Literal(value, _) if !value.is_null() && !is_zero(value) => right,
-            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_zero(value)) => {
-                right
-            }
+            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_zero(value)) => right,
             _ => match self.functions.get("nullif") {
                 // A typed zero keeps the divisor's type.
                 Some(nullif) => nullif.call(vec![right, lit(0i32)]),
@@ -196,14 +192,10 @@ fn shown(expr: &Expr) -> Cow<'static, str> {
     match expr {
         Expr::Column(column) => column.name.clone().into(),
         Expr::LambdaVariable(variable) => variable.name.clone().into(),
-        Expr::ScalarFunction(call) if matches!(call.name(), "get_field" | "array_field") => {
-            match call.args.as_slice() {
-                [inner, Expr::Literal(name, _)] => {
-                    format!("{}.{}", shown(inner), name.try_as_str().flatten().unwrap_or_default()).into()
-                }
-                _ => "the expression".into(),
-            }
-        }
+        Expr::ScalarFunction(call) if matches!(call.name(), "get_field" | "array_field") => match call.args.as_slice() {
+            [inner, Expr::Literal(name, _)] => format!("{}.{}", shown(inner), name.try_as_str().flatten().unwrap_or_default()).into(),
+            _ => "the expression".into(),
+        },
         _ => "the expression".into(),
     }
 }
@@ -258,9 +250,7 @@ fn operands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
 fn operand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
     match (own, other) {
         (own, DataType::Date32) if is_text(own) => cast(expr, DataType::Date32),
-        (own, DataType::Timestamp(..) | DataType::Interval(_) | DataType::Duration(_)) if is_text(own) => {
-            cast(expr, timestamp())
-        }
+        (own, DataType::Timestamp(..) | DataType::Interval(_) | DataType::Duration(_)) if is_text(own) => cast(expr, timestamp()),
         (own, _) if is_text(own) => cast(expr, DataType::Float64),
         _ => moment(expr, own, other),
     }
@@ -274,9 +264,7 @@ fn comparands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
 
 fn comparand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
     match (own, other) {
-        (own, other)
-            if is_text(own) && (other.is_numeric() || matches!(other, DataType::Boolean | DataType::Date32)) =>
-        {
+        (own, other) if is_text(own) && (other.is_numeric() || matches!(other, DataType::Boolean | DataType::Date32)) => {
             cast(expr, other.clone())
         }
         (own, DataType::Timestamp(..)) if is_text(own) => cast(expr, timestamp()),

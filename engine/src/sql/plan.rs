@@ -15,7 +15,8 @@ use datafusion::{
         planner::{ParserOptions, PlannerContext, SqlToRel},
         sqlparser::{
             ast::{Expr as SqlExpr, SelectItem, Statement as SqlStatement},
-            tokenizer::{Location, Span, Token},
+            parser::{Parser, ParserError},
+            tokenizer::{Location, Span, Token, TokenWithSpan},
         },
     },
 };
@@ -24,8 +25,7 @@ use super::{
     context::{Context, folded, folded_schema},
     rewrite::rewrite,
     statement::{
-        Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tables_read,
-        tokens, wildcard_of,
+        Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tables_read, tokens, wildcard_of,
     },
     suggest,
 };
@@ -142,8 +142,7 @@ pub fn plan_columns(
     columns: &[String],
     filter: Option<&str>,
 ) -> Result<(Vec<Expr>, Option<Expr>)> {
-    let planner =
-        Columns { state, input, schema: DFSchema::try_from(folded_schema(input))?, known: known_functions(state) };
+    let planner = Columns { state, input, schema: DFSchema::try_from(folded_schema(input))?, known: known_functions(state) };
     let mut planned: Vec<(String, Expr)> = Vec::new();
     for text in columns {
         planned.extend(planner.column(text)?);
@@ -158,7 +157,11 @@ pub fn plan_columns(
         }
     }
     let filter = filter.map(|text| planner.filter(text)).transpose()?;
-    Ok((planned.into_iter().map(|(name, expr)| expr.alias(name)).collect(), filter))
+    let aliased = planned.into_iter().map(|(name, expr)| match &expr {
+        Expr::Column(column) if column.name == name => expr,
+        _ => expr.alias(name),
+    });
+    Ok((aliased.collect(), filter))
 }
 
 struct Columns<'a> {
@@ -177,42 +180,36 @@ impl Columns<'_> {
 
     fn column(&self, text: &str) -> Result<Vec<(String, Expr)>> {
         let place = |span: Span| within(text, span);
-        let item = self.parse(text, |parser| parser.parse_select_item())?;
+        let (item, written) = self.parse(text, |parser| parser.parse_select_item())?;
         let (sql, alias) = match item {
             SelectItem::UnnamedExpr(expr) => (expr, None),
-            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.value)),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                let written = match written {
+                    SelectItem::ExprWithAlias { alias, .. } => alias.value,
+                    _ => alias.value,
+                };
+                (expr, Some(written))
+            }
             SelectItem::Wildcard(_) => return Ok(self.every()),
             ref item @ SelectItem::QualifiedWildcard(..) => return self.fields(text, item),
             SelectItem::ExprWithAliases { .. } => {
-                return Err(Error::new(
-                    Code::InvalidSql,
-                    format!("{}one expression with several aliases", place(Span::empty())),
-                ));
+                return Err(Error::new(Code::InvalidSql, format!("{}one expression with several aliases", place(Span::empty()))));
             }
         };
         let expr = self.plan(text, sql)?;
         let Some(name) = alias.or_else(|| natural_name(&expr)) else {
-            return Err(Error::new(
-                Code::InvalidSql,
-                format!("{}the expression has no name of its own", place(Span::empty())),
-            )
-            .hint("add `AS name`"));
+            return Err(Error::new(Code::InvalidSql, format!("{}the expression has no name of its own", place(Span::empty())))
+                .hint("add `AS name`"));
         };
         Ok(vec![(name, expr)])
     }
 
     /// `struct.*`: every field as a column.
     fn fields(&self, text: &str, item: &SelectItem) -> Result<Vec<(String, Expr)>> {
-        let parts =
-            wildcard_of(item).map(|name| name.0.iter().filter_map(|part| part.as_ident().cloned()).collect::<Vec<_>>());
+        let parts = wildcard_of(item).map(|name| name.0.iter().filter_map(|part| part.as_ident().cloned()).collect::<Vec<_>>());
         let mut parts = parts.unwrap_or_default();
         let sql = match parts.len() {
-            0 => {
-                return Err(Error::new(
-                    Code::InvalidSql,
-                    format!("{}`.*` needs a struct", within(text, Span::empty())),
-                ));
-            }
+            0 => return Err(Error::new(Code::InvalidSql, format!("{}`.*` needs a struct", within(text, Span::empty())))),
             1 => SqlExpr::Identifier(parts.remove(0)),
             _ => SqlExpr::CompoundIdentifier(parts),
         };
@@ -234,17 +231,13 @@ impl Columns<'_> {
     }
 
     fn filter(&self, text: &str) -> Result<Expr> {
-        let sql = self.parse(text, |parser| parser.parse_expr())?;
+        let (sql, _) = self.parse(text, |parser| parser.parse_expr())?;
         let expr = self.plan(text, sql)?;
         match expr.get_type(self.input_schema()?.as_ref())? {
             DataType::Boolean | DataType::Null => Ok(expr),
             other => Err(Error::new(
                 Code::InvalidSql,
-                format!(
-                    "{}the filter is {}, not boolean",
-                    within(text, Span::empty()),
-                    super::types::type_name(&other)
-                ),
+                format!("{}the filter is {}, not boolean", within(text, Span::empty()), super::types::type_name(&other)),
             )
             .hint("write a condition, such as `name IS NOT NULL`")),
         }
@@ -254,26 +247,23 @@ impl Columns<'_> {
         Ok(Arc::new(DFSchema::try_from(self.input.clone())?))
     }
 
-    fn parse<T>(
-        &self,
-        text: &str,
-        read: impl FnOnce(
-            &mut datafusion::sql::sqlparser::parser::Parser<'static>,
-        ) -> Result<T, datafusion::sql::sqlparser::parser::ParserError>,
-    ) -> Result<T> {
+    /// Reads a text twice: with what is in backticks in lower case, and as written.
+    fn parse<T>(&self, text: &str, read: fn(&mut Parser<'static>) -> Result<T, ParserError>) -> Result<(T, T)> {
         let in_text = |error: Error| Error { message: format!("in `{text}`, {}", error.message), ..error };
-        let mut tokens = tokens(text, "").map_err(in_text)?;
-        fold(&mut tokens);
-        let mut parser = parser(&tokens);
-        let tree = read(&mut parser).map_err(|error| in_text(syntax_error(&error, "")))?;
-        let next = parser.peek_token_ref();
-        if next.token != Token::EOF {
-            return Err(Error::new(
-                Code::InvalidSql,
-                format!("{}the expression should end before `{}`", within(text, next.span), next.token),
-            ));
-        }
-        Ok(tree)
+        let written = tokens(text, "").map_err(in_text)?;
+        let mut folded = written.clone();
+        fold(&mut folded);
+        let parse = |tokens: &[TokenWithSpan]| {
+            let mut parser = parser(tokens);
+            let tree = read(&mut parser).map_err(|error| in_text(syntax_error(&error, "", tokens)))?;
+            let next = parser.peek_token_ref();
+            if next.token == Token::EOF {
+                return Ok(tree);
+            }
+            let place = within(text, next.span);
+            Err(Error::new(Code::InvalidSql, format!("{place}the expression should end before `{}`", next.token)))
+        };
+        Ok((parse(&folded)?, parse(&written)?))
     }
 
     fn plan(&self, text: &str, mut sql: SqlExpr) -> Result<Expr> {
@@ -289,9 +279,7 @@ impl Columns<'_> {
         let unfolded = expr.transform_up(|expr| match expr {
             Expr::Column(column) => {
                 let field = self.input.fields().iter().find(|field| field.name().eq_ignore_ascii_case(&column.name));
-                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
-                    field.map_or(&column.name, |field| field.name()),
-                ))))
+                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(field.map_or(&column.name, |field| field.name())))))
             }
             other => Ok(Transformed::no(other)),
         });
@@ -306,9 +294,7 @@ impl Columns<'_> {
                 Expr::AggregateFunction(call) => Some(format!("`{}` is an aggregate", call.func.name())),
                 Expr::WindowFunction(_) => Some("this is a window function".into()),
                 Expr::Unnest(_) => Some("explode makes several rows of one".into()),
-                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
-                    Some("this is a subquery".into())
-                }
+                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => Some("this is a subquery".into()),
                 _ => return Ok(TreeNodeRecursion::Continue),
             };
             Ok(TreeNodeRecursion::Stop)
@@ -346,9 +332,7 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let at = |l: datafusion::common::Location| Location { line: l.line, column: l.column };
     let place = place(span.map_or_else(Span::empty, |span| Span { start: at(span.start), end: at(span.end) }));
-    let spelled = |name: &str| {
-        spellings.iter().find(|s| s.eq_ignore_ascii_case(name)).cloned().unwrap_or_else(|| name.to_string())
-    };
+    let spelled = |name: &str| spellings.iter().find(|s| s.eq_ignore_ascii_case(name)).cloned().unwrap_or_else(|| name.to_string());
     if let DataFusionError::SchemaError(inner, _) = error.find_root() {
         match inner.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
@@ -356,11 +340,8 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
                 if let [first, second, ..] = twins.as_slice()
                     && first != second
                 {
-                    return Error::new(
-                        Code::InvalidSql,
-                        format!("{place}`{}` may be `{first}` or `{second}`", field.name),
-                    )
-                    .hint("the input has columns that differ only in case; declare a schema that names one of them");
+                    return Error::new(Code::InvalidSql, format!("{place}`{}` may be `{first}` or `{second}`", field.name))
+                        .hint("the input has columns that differ only in case; declare a schema that names one of them");
                 }
                 let name = match &field.relation {
                     Some(relation) => format!("{relation}.{}", field.name),
@@ -379,10 +360,7 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
         }
     }
     let ours = Error::from(error);
-    let message = ours
-        .message
-        .trim_start_matches("Error during planning: ")
-        .trim_start_matches("This feature is not implemented: ");
+    let message = ours.message.trim_start_matches("Error during planning: ").trim_start_matches("This feature is not implemented: ");
     if message.starts_with(&place) || place.is_empty() {
         return Error { message: message.to_string(), ..ours };
     }
