@@ -173,7 +173,11 @@ fn text_output_is_for_people() {
     let run = ["run", example.to_str().unwrap()];
     let first = cluster.cli(&run).done();
     insta::assert_snapshot!("first_run", masked(&first.stdout));
-    for line in ["download stream.users: applied in", "merge vendor.reviews: applied in", "pipeline books-and-movies: applied in"] {
+    for line in [
+        "download stream.users: applied in",
+        "merge vendor.reviews: applied in",
+        "pipeline books-and-movies: applied in",
+    ] {
         assert!(first.stderr.contains(line), "{first}");
     }
     let again = cluster.cli(&run).done();

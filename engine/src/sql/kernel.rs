@@ -108,7 +108,8 @@ impl ScalarUDFImpl for Kernel {
         let all_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if all_scalar { 1 } else { args.number_rows };
         let arrays = args.args.iter().map(|arg| arg.to_array_of_size(rows)).collect::<Result<Vec<_>>>()?;
-        let arguments = Arguments { arrays, result: args.return_field.data_type().clone(), config: args.config_options };
+        let arguments =
+            Arguments { arrays, result: args.return_field.data_type().clone(), config: args.config_options };
         let result = (self.compute)(&arguments)?;
         if all_scalar && result.len() == 1 {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));

@@ -17,9 +17,9 @@ mod rewrite;
 mod statement;
 mod suggest;
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod text;
 mod time;
 mod types;

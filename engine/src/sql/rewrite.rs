@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
-        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
-        GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query,
-        Select, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
-        helpers::attached_token::AttachedToken,
+        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DictionaryField,
+        DuplicateTreatment, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+        FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
+        ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, Spanned, Subscript, UnaryOperator, Value,
+        ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
@@ -43,7 +43,9 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
-            Expr::Lambda(lambda) => self.lambdas.push(lambda.params.iter().map(|p| p.name.value.to_ascii_lowercase()).collect()),
+            Expr::Lambda(lambda) => {
+                self.lambdas.push(lambda.params.iter().map(|p| p.name.value.to_ascii_lowercase()).collect())
+            }
             // Before its arguments are marked: some of them must stay what they are.
             Expr::Function(function) => {
                 if let Err(error) = self.check(function) {
@@ -79,12 +81,10 @@ impl VisitorMut for Rewriter<'_> {
                     }
                 }
             }
-            Expr::Function(function) => {
-                match finish(function) {
-                    Some(data_type) => *expr = cast(expr.clone(), data_type),
-                    None => mark_call(expr),
-                }
-            }
+            Expr::Function(function) => match finish(function) {
+                Some(data_type) => *expr = cast(expr.clone(), data_type),
+                None => mark_call(expr),
+            },
             Expr::Value(ValueWithSpan { value: Value::Number(digits, false), .. }) if digits.parse::<i32>().is_ok() => {
                 *expr = marked(INT, vec![number(digits)]);
             }
@@ -177,7 +177,10 @@ impl Rewriter<'_> {
 /// function gives another one than Spark's.
 fn finish(function: &mut Function) -> Option<SqlType> {
     let name = name_of(function)?;
-    if matches!(names::behind(&name), "ntile" | "lag" | "lead" | "nth_value" | "percentile_cont" | "approx_percentile_cont") {
+    if matches!(
+        names::behind(&name),
+        "ntile" | "lag" | "lead" | "nth_value" | "percentile_cont" | "approx_percentile_cont"
+    ) {
         arguments_mut(function).into_iter().for_each(unmark);
     }
     if let Some(WindowType::WindowSpec(window)) = &mut function.over
@@ -236,7 +239,11 @@ fn spell_out(expr: &mut Expr) {
         }
         ("count", 2..) if is_distinct(function) => {
             // Rows in which any of them is null do not count.
-            let condition = args.iter().cloned().map(|arg| Expr::IsNotNull(Box::new(arg))).reduce(|a, b| binary(a, BinaryOperator::And, b));
+            let condition = args
+                .iter()
+                .cloned()
+                .map(|arg| Expr::IsNotNull(Box::new(arg)))
+                .reduce(|a, b| binary(a, BinaryOperator::And, b));
             let result = named_struct(args);
             let case = Expr::Case {
                 case_token: AttachedToken::empty(),
@@ -290,7 +297,10 @@ fn spell_out(expr: &mut Expr) {
 /// Marks a plain call of a function that is planned by types.
 fn mark_call(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
-    let plain = function.over.is_none() && function.filter.is_none() && function.within_group.is_empty() && !is_distinct(function);
+    let plain = function.over.is_none()
+        && function.filter.is_none()
+        && function.within_group.is_empty()
+        && !is_distinct(function);
     let Some(name) = name_of(function).filter(|name| plain && NAMES.contains(&name.as_str())) else { return };
     let mut values = vec![place_holder()];
     values.extend(arguments_mut(function).into_iter().map(|argument| take(argument)));
@@ -303,7 +313,9 @@ fn place_holder() -> Expr {
 }
 
 fn marked(name: &str, values: Vec<Expr>) -> Expr {
-    Expr::Dictionary(values.into_iter().map(|value| DictionaryField { key: Ident::new(name), value: Box::new(value) }).collect())
+    Expr::Dictionary(
+        values.into_iter().map(|value| DictionaryField { key: Ident::new(name), value: Box::new(value) }).collect(),
+    )
 }
 
 /// The digits of a marked integer.

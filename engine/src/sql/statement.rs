@@ -90,15 +90,23 @@ pub fn parse_select(sql: &str, file: &str) -> Result<Statement> {
     let written = parse_one(&tokens(sql, file)?, file)?;
     let kind = match written {
         SqlStatement::Query(query) => Kind::Select(select(sql, file, &query)?),
-        SqlStatement::Explain { describe_alias: DescribeAlias::Explain, analyze: false, verbose, statement, format: None, options: None, .. } => {
-            match *statement {
-                SqlStatement::Query(query) => Kind::Explain { query: select(sql, file, &query)?, verbose },
-                other => return Err(not_a_select(&other, file)),
-            }
-        }
-        SqlStatement::ExplainTable { describe_alias: DescribeAlias::Describe | DescribeAlias::Desc, table_name, .. } => {
-            Kind::Describe(table_of(&table_name, file)?)
-        }
+        SqlStatement::Explain {
+            describe_alias: DescribeAlias::Explain,
+            analyze: false,
+            verbose,
+            statement,
+            format: None,
+            options: None,
+            ..
+        } => match *statement {
+            SqlStatement::Query(query) => Kind::Explain { query: select(sql, file, &query)?, verbose },
+            other => return Err(not_a_select(&other, file)),
+        },
+        SqlStatement::ExplainTable {
+            describe_alias: DescribeAlias::Describe | DescribeAlias::Desc,
+            table_name,
+            ..
+        } => Kind::Describe(table_of(&table_name, file)?),
         other => return Err(not_a_select(&other, file)),
     };
     Ok(Statement { kind, file: file.to_string() })
@@ -151,7 +159,8 @@ fn parse_one(tokens: &[TokenWithSpan], file: &str) -> Result<SqlStatement> {
     let mut parser = parser(tokens);
     let wrong = |error: ParserError| syntax_error(&error, file, tokens);
     if parser.peek_token_ref().token == Token::EOF {
-        return Err(Error::new(Code::InvalidSql, format!("{}there is no statement", place(file, Span::empty()))).hint("write one SELECT"));
+        return Err(Error::new(Code::InvalidSql, format!("{}there is no statement", place(file, Span::empty())))
+            .hint("write one SELECT"));
     }
     let statement = parser.parse_statement().map_err(wrong)?;
     while parser.consume_token(&Token::SemiColon) {}
@@ -160,7 +169,8 @@ fn parse_one(tokens: &[TokenWithSpan], file: &str) -> Result<SqlStatement> {
         let place = place(file, next.span);
         return Err(match &next.token {
             Token::Word(word) if starts_statement(&word.value) => {
-                Error::new(Code::InvalidSql, format!("{place}a second statement begins with {}", word.value)).hint("give one SELECT, not several statements")
+                Error::new(Code::InvalidSql, format!("{place}a second statement begins with {}", word.value))
+                    .hint("give one SELECT, not several statements")
             }
             other => Error::new(Code::InvalidSql, format!("{place}the statement should end before `{other}`")),
         });
@@ -169,9 +179,12 @@ fn parse_one(tokens: &[TokenWithSpan], file: &str) -> Result<SqlStatement> {
 }
 
 fn starts_statement(word: &str) -> bool {
-    ["select", "with", "insert", "update", "delete", "merge", "create", "drop", "alter", "set", "copy", "truncate", "use"]
-        .iter()
-        .any(|keyword| word.eq_ignore_ascii_case(keyword))
+    [
+        "select", "with", "insert", "update", "delete", "merge", "create", "drop", "alter", "set", "copy", "truncate",
+        "use",
+    ]
+    .iter()
+    .any(|keyword| word.eq_ignore_ascii_case(keyword))
 }
 
 fn not_a_select(statement: &SqlStatement, file: &str) -> Error {
@@ -186,8 +199,11 @@ pub(super) fn syntax_error(error: &ParserError, file: &str, tokens: &[TokenWithS
     let text = match error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
         ParserError::RecursionLimitExceeded => {
-            return Error::new(Code::InvalidSql, format!("{}the SQL nests deeper than {DEEPEST} levels", place(file, Span::empty())))
-                .hint("split it with WITH");
+            return Error::new(
+                Code::InvalidSql,
+                format!("{}the SQL nests deeper than {DEEPEST} levels", place(file, Span::empty())),
+            )
+            .hint("split it with WITH");
         }
     };
     let (message, span) = match text.rsplit_once(" at Line: ") {
@@ -268,14 +284,18 @@ impl Visitor for Tables<'_> {
 
 /// The catalog's table with a name as written.
 fn table_of(name: &ObjectName, file: &str) -> Result<TableName> {
-    let parts: Option<Vec<&str>> = name.0.iter().map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
+    let parts: Option<Vec<&str>> =
+        name.0.iter().map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
     let table = match parts.as_deref() {
         Some([schema, table]) => format!("{schema}.{table}").to_ascii_lowercase().parse().ok(),
         _ => None,
     };
     table.ok_or_else(|| {
-        Error::new(Code::InvalidSql, format!("{}`{}` is not a table", place(file, name.span()), name.to_string().trim_matches(['\'', '"', '`'])))
-            .hint("tables are named `schema.table`; files can't be read by their path, download them into a source first")
+        Error::new(
+            Code::InvalidSql,
+            format!("{}`{}` is not a table", place(file, name.span()), name.to_string().trim_matches(['\'', '"', '`'])),
+        )
+        .hint("tables are named `schema.table`; files can't be read by their path, download them into a source first")
     })
 }
 
@@ -293,7 +313,11 @@ fn check_query(query: &Query, file: &str) -> Result<()> {
         type Break = Error;
 
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
-            if !query.locks.is_empty() || query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() {
+            if !query.locks.is_empty()
+                || query.for_clause.is_some()
+                || query.settings.is_some()
+                || query.format_clause.is_some()
+            {
                 return self.refuse("a clause after the query", query.span());
             }
             if !query.pipe_operators.is_empty() {
@@ -303,7 +327,9 @@ fn check_query(query: &Query, file: &str) -> Result<()> {
                 return self.refuse("WITH RECURSIVE", query.span());
             }
             match query.body.as_ref() {
-                SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::SetOperation { .. } | SetExpr::Values(_) => ControlFlow::Continue(()),
+                SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::SetOperation { .. } | SetExpr::Values(_) => {
+                    ControlFlow::Continue(())
+                }
                 _ => ControlFlow::Break(
                     Error::new(Code::InvalidSql, format!("{}expected a SELECT", place(self.0, query.body.span())))
                         .hint("SQL only reads here; tables are written by load, merge and question"),
@@ -316,7 +342,8 @@ fn check_query(query: &Query, file: &str) -> Result<()> {
                 return self.refuse("SELECT INTO", into.name.span());
             }
             if let Some(view) = select.lateral_views.first() {
-                return self.refuse("LATERAL VIEW (write SELECT explode(xs) AS x in a subquery)", view.lateral_view.span());
+                return self
+                    .refuse("LATERAL VIEW (write SELECT explode(xs) AS x in a subquery)", view.lateral_view.span());
             }
             if !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty() {
                 return self.refuse("CLUSTER BY, DISTRIBUTE BY or SORT BY (write ORDER BY)", select.span());
@@ -337,11 +364,14 @@ fn check_query(query: &Query, file: &str) -> Result<()> {
                     }
                     self.refuse(&format!("the table function `{function}`"), name.span())
                 }
-                TableFactor::Table { version: Some(_), name, .. } => self.refuse("reading a table's former version", name.span()),
-                TableFactor::Table { sample: Some(_), name, .. } => self.refuse("TABLESAMPLE", name.span()),
-                TableFactor::Table { .. } | TableFactor::Derived { .. } | TableFactor::NestedJoin { .. } | TableFactor::UNNEST { .. } => {
-                    ControlFlow::Continue(())
+                TableFactor::Table { version: Some(_), name, .. } => {
+                    self.refuse("reading a table's former version", name.span())
                 }
+                TableFactor::Table { sample: Some(_), name, .. } => self.refuse("TABLESAMPLE", name.span()),
+                TableFactor::Table { .. }
+                | TableFactor::Derived { .. }
+                | TableFactor::NestedJoin { .. }
+                | TableFactor::UNNEST { .. } => ControlFlow::Continue(()),
                 other => self.refuse(&format!("`{other}` after FROM"), other.span()),
             }
         }
@@ -379,7 +409,9 @@ pub(super) fn output_name(item: &SelectItem) -> OutputName {
     match item {
         SelectItem::UnnamedExpr(expr) => OutputName::Named(natural_name(expr).unwrap_or_else(|| expr.to_string())),
         SelectItem::ExprWithAlias { alias, .. } => OutputName::Named(alias.value.clone()),
-        SelectItem::ExprWithAliases { .. } | SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => OutputName::All,
+        SelectItem::ExprWithAliases { .. } | SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
+            OutputName::All
+        }
     }
 }
 
