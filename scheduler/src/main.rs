@@ -52,14 +52,15 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
     tokio::spawn(cancel_on_signal(shutdown.clone()));
 
     let listener = settings.bind_api().await?;
-    let storage = Storage::open(&settings.storage)?;
+    let storage = Storage::open(&settings.storage).map_err(|error| of_setting("storage", error))?;
     storage.probe().await?;
     let cluster = start_cluster(&settings, shutdown.clone()).await?;
     let sessions = Sessions::new(cluster.clone(), &storage, settings.time_zone.clone(), settings.target_partitions)?;
     let work = WorkSettings {
         split_size: settings.split_size,
         target_file_size: settings.target_file_size,
-        allowed_origins: AllowedOrigins::new(settings.allowed_origins.clone())?,
+        allowed_origins: AllowedOrigins::new(settings.allowed_origins.clone())
+            .map_err(|error| of_setting("allowed_origins", error))?,
     };
     let worker = Worker::new(cluster.clone(), storage.clone(), sessions, work);
     let listing = Arc::new(Listing::new(storage.clone()));
@@ -76,6 +77,14 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
         token,
     };
     serve(listener, parts, shutdown).await
+}
+
+/// An error about a setting's form names its key.
+fn of_setting(key: &str, error: Error) -> Error {
+    match error.code {
+        Code::InvalidSpec => settings::invalid(key, error.message).hint(error.hint),
+        _ => error,
+    }
 }
 
 /// Starts Ballista's scheduler on `ballista_port`.

@@ -3,72 +3,91 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Deref;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use trireme_tests::cli::{Client, Output};
+use trireme_tests::cli::{Checks, Client, Output};
 use trireme_tests::cluster::{Cluster, Options, embedded, text};
 use trireme_tests::process::{binary, command, free_port};
 use trireme_tests::seaweed::Seaweed;
 
-/// A cluster with a table `a.good` of two rows.
-fn cluster() -> Cluster {
-    let cluster = Cluster::start(Options::default());
-    cluster.deliver("a.good", "good.json", r#"[{"id": 1, "name": "one"}, {"id": 2, "name": "two"}]"#);
-    cluster.json(&["merge", "--table", "a.good", "--source", "a.good", "--pk", "id"]).done();
-    cluster
+/// A cluster with a table `a.good` of two rows, and what went wrong with it.
+struct World {
+    checks: Checks,
+    cluster: Cluster,
 }
 
-/// Runs a command that must fail like this, in text and in JSON, and change nothing.
-#[track_caller]
-fn refused(cluster: &Cluster, arguments: &[&str], code: i32, texts: &[&str]) {
-    let before = cluster.state();
-    cluster.cli(arguments).failed(code, texts);
-    let output = cluster.json(arguments).failed(code, texts);
-    let document = output.json();
-    assert!(document["error"]["code"].is_string(), "an error has a code: {output}");
-    assert_eq!(cluster.state(), before, "something changed: {output}");
+impl Deref for World {
+    type Target = Cluster;
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
 }
 
-/// Delivers a bad file and merges it into `a.good`, which must fail like this.
-#[track_caller]
-fn bad_delivery(cluster: &Cluster, file: &str, content: &[u8], flags: &[&str], texts: &[&str]) {
-    let name = file.split('.').next().unwrap();
-    let source = format!("bad.{name}");
-    cluster.deliver(&source, file, content);
-    let merge = ["merge", "--table", "a.good", "--source", &source, "--pk", "id"];
-    refused(cluster, &[&merge, flags].concat(), 1, texts);
+impl World {
+    fn new() -> Self {
+        let cluster = Cluster::start(Options::default());
+        cluster.deliver("a.good", "good.json", r#"[{"id": 1, "name": "one"}, {"id": 2, "name": "two"}]"#);
+        cluster.json(&["merge", "--table", "a.good", "--source", "a.good", "--pk", "id"]).done();
+        Self { checks: Checks::default(), cluster }
+    }
+
+    /// Runs a command that must fail like this, in text and in JSON, and change nothing.
+    fn refused(&self, arguments: &[&str], code: i32, texts: &[&str]) {
+        self.checks.run(|| {
+            let before = self.state();
+            self.cli(arguments).failed(code, texts);
+            let output = self.json(arguments).failed(code, texts);
+            let document = output.json();
+            assert!(document["error"]["code"].is_string(), "an error has a code: {output}");
+            assert_eq!(self.state(), before, "something changed: {output}");
+        });
+    }
+
+    /// Delivers a bad file and merges it into `a.good`, which must fail like this.
+    fn bad(&self, file: &str, content: &[u8], flags: &[&str], texts: &[&str]) {
+        let name = file.split('.').next().unwrap();
+        let source = format!("bad.{name}");
+        self.deliver(&source, file, content);
+        let merge = ["merge", "--table", "a.good", "--source", &source, "--pk", "id"];
+        self.refused(&[&merge, flags].concat(), 1, texts);
+    }
+
+    /// Runs a pipeline file whose text is this.
+    fn run(&self, pipeline: &str) -> Output {
+        let path = self.folder().join("pipeline.yaml");
+        fs::write(&path, pipeline).unwrap();
+        self.cli(&["run", path.to_str().unwrap()])
+    }
 }
 
 #[test]
 fn bad_deliveries() {
-    let cluster = cluster();
-    let bad = |file: &str, content: &[u8], flags: &[&str], texts: &[&str]| {
-        bad_delivery(&cluster, file, content, flags, texts)
-    };
+    let world = World::new();
     let truncated = b"[\n  {\"id\": 3, \"name\": \"three\"},\n  {\"id\": 4, \"na";
-    bad("truncated.json", truncated, &[], &["bad.truncated", "truncated.json", "line 3", "column"]);
-    bad(
+    world.bad("truncated.json", truncated, &[], &["bad.truncated", "truncated.json", "line 3", "column"]);
+    world.bad(
         "truncated_lines.ndjson",
         b"{\"id\": 3}\n{\"id\": 4, \"name\": \"fo",
         &[],
         &["truncated_lines.ndjson", "line 2"],
     );
-    bad("not_json.json", b"this is no JSON\n", &[], &["not_json.json", "line 1", "this is no JSON"]);
-    bad("scalar.json", b"[1, 2]", &[], &["scalar.json", "line 1"]);
-    bad("nothing.json", b"", &[], &["nothing.json", "no record"]);
-    bad("no_records.json", b"[]", &[], &["no_records.json", "no record"]);
-    bad("no_lines.csv", b"", &[], &["no_lines.csv", "no record"]);
-    bad(
+    world.bad("not_json.json", b"this is no JSON\n", &[], &["not_json.json", "line 1", "this is no JSON"]);
+    world.bad("scalar.json", b"[1, 2]", &[], &["scalar.json", "line 1"]);
+    world.bad("nothing.json", b"", &[], &["nothing.json", "no record"]);
+    world.bad("no_records.json", b"[]", &[], &["no_records.json", "no record"]);
+    world.bad("no_lines.csv", b"", &[], &["no_lines.csv", "no record"]);
+    world.bad(
         "open_quote.csv",
         b"id,name\n3,\"three\n",
         &["-t", "CAST(id AS bigint) AS id", "-t", "name"],
         &["open_quote.csv", "line 2", "quote"],
     );
-    bad("no_parquet.parquet", b"PAR1 and then something else", &[], &["no_parquet.parquet"]);
+    world.bad("no_parquet.parquet", b"PAR1 and then something else", &[], &["no_parquet.parquet"]);
     // The wrong type: text where the declared schema has a number.
     let flags = ["--schema", "id BIGINT, name STRING"];
-    bad(
+    world.bad(
         "mixed.json",
         b"[\n{\"id\": 3, \"name\": \"x\"},\n{\"id\": \"four\", \"name\": \"y\"}]",
         &flags,
@@ -76,37 +95,37 @@ fn bad_deliveries() {
     );
     // A key that stands in several records, and one that is missing.
     let twice: String = (0..40).map(|n| format!("{{\"id\": {}, \"name\": \"{n}\"}}\n", n % 8)).collect();
-    bad("twice.ndjson", twice.as_bytes(), &[], &["a.good", "id", "8 ", "order_by"]);
+    world.bad("twice.ndjson", twice.as_bytes(), &[], &["a.good", "id", "8 ", "order_by"]);
     let keyless = b"{\"id\": 3, \"name\": \"x\"}\n{\"name\": \"nobody\"}\n{\"id\": null, \"name\": \"none\"}\n";
-    bad("keyless.ndjson", keyless, &[], &["2 ", "id", "nobody", "where"]);
+    world.bad("keyless.ndjson", keyless, &[], &["2 ", "id", "nobody", "where"]);
 }
 
 #[test]
 fn duplicate_keys_name_up_to_five_and_order_by_settles_them() {
-    let cluster = cluster();
+    let world = World::new();
     let twice: String = (0..40).map(|n| format!("{{\"id\": {}, \"name\": \"n{n:02}\"}}\n", 100 + n % 8)).collect();
-    cluster.deliver("a.twice", "twice.ndjson", twice);
+    world.deliver("a.twice", "twice.ndjson", twice);
     let merge = ["merge", "--table", "a.good", "--source", "a.twice", "--pk", "id"];
-    let output = cluster.cli(&merge).failed(1, &["a.good"]);
-    let named = (100..108).filter(|id| output.stderr.contains(&id.to_string())).count();
+    let output = world.cli(&merge).failed(1, &["a.good"]);
+    let named = (100..108).filter(|id| output.stderr.contains(&format!("({id})"))).count();
     assert_eq!(named, 5, "{output}");
-    let job = cluster.json(&[&merge[..], &["--order-by", "name"]].concat()).done().json();
+    let job = world.json(&[&merge[..], &["--order-by", "name"]].concat()).done().json();
     assert_eq!(
         (&job["metrics"]["rows_superseded"], &job["metrics"]["rows_inserted"]),
         (&32.into(), &8.into()),
         "{job}"
     );
-    let latest = cluster.sql("SELECT id, name FROM a.good WHERE id = 103");
+    let latest = world.sql("SELECT id, name FROM a.good WHERE id = 103");
     assert_eq!(latest, [json!({ "id": 103, "name": "n35" })]);
 }
 
 #[test]
 fn expressions() {
-    let cluster = cluster();
-    cluster.deliver("a.next", "next.json", r#"[{"id": 3, "name": "three", "deep": {"x": 1}}]"#);
+    let world = World::new();
+    world.deliver("a.next", "next.json", r#"[{"id": 3, "name": "three", "deep": {"x": 1}}]"#);
     let merge = ["merge", "--table", "a.good", "--source", "a.next", "--pk", "id", "-t", "id"];
     let wrong =
-        |expression: &str, texts: &[&str]| refused(&cluster, &[&merge[..], &["-t", expression]].concat(), 64, texts);
+        |expression: &str, texts: &[&str]| world.refused(&[&merge[..], &["-t", expression]].concat(), 64, texts);
     wrong("lower(nmae) AS name", &["nmae", "name"]);
     wrong("deep.y AS name", &["y"]);
     wrong("transform(name, x -> lower(x)) AS name", &["transform"]);
@@ -116,25 +135,29 @@ fn expressions() {
     wrong("name AS id", &["id"]);
     wrong("(SELECT 1) AS name", &[]);
     let no_key = ["merge", "--table", "a.good", "--source", "a.next", "--pk", "idd", "-t", "id", "-t", "name"];
-    refused(&cluster, &no_key, 64, &["idd", "id"]);
-    refused(&cluster, &[&merge[..], &["-t", "name", "--where", "idd > 1"]].concat(), 64, &["idd"]);
+    world.refused(&no_key, 64, &["idd", "id"]);
+    world.refused(&[&merge[..], &["-t", "name", "--where", "idd > 1"]].concat(), 64, &["idd"]);
 }
 
 #[test]
 fn schema_changes() {
-    let cluster = cluster();
-    cluster.deliver("a.wide", "wide.json", r#"[{"id": 2, "name": "zwei", "extra": 1.5}, {"id": 3, "name": "drei"}]"#);
+    let world = World::new();
+    world.deliver("a.wide", "wide.json", r#"[{"id": 2, "name": "zwei", "extra": 1.5}, {"id": 3, "name": "drei"}]"#);
     let merge = ["merge", "--table", "a.good", "--source", "a.wide", "--pk", "id"];
-    refused(&cluster, &merge, 1, &["a.good", "extra double", "id bigint", "name string", "add_columns"]);
+    world.refused(
+        &merge,
+        1,
+        &["a.good", "extra: - | double", "id: bigint | bigint", "name: string | string", "add_columns"],
+    );
     let flags = ["-t", "id", "-t", "CAST(id AS string) AS name", "-t", "name AS other"];
-    refused(&cluster, &[&merge[..], &flags].concat(), 1, &["other string"]);
+    world.refused(&[&merge[..], &flags].concat(), 1, &["other: - | string"]);
     // A column's type does not change even then.
     let flags = ["--schema-evolution", "add_columns", "-t", "id", "-t", "id AS name"];
-    refused(&cluster, &[&merge[..], &flags].concat(), 1, &["name", "string", "bigint"]);
+    world.refused(&[&merge[..], &flags].concat(), 1, &["name", "string", "bigint"]);
 
-    cluster.json(&[&merge[..], &["--schema-evolution", "add_columns"]].concat()).done();
+    world.json(&[&merge[..], &["--schema-evolution", "add_columns"]].concat()).done();
     assert_eq!(
-        cluster.sql("SELECT id, name, extra FROM a.good ORDER BY id"),
+        world.sql("SELECT id, name, extra FROM a.good ORDER BY id"),
         [
             json!({ "id": 1, "name": "one", "extra": null }),
             json!({ "id": 2, "name": "zwei", "extra": 1.5 }),
@@ -145,32 +168,32 @@ fn schema_changes() {
 
 #[test]
 fn names() {
-    let cluster = cluster();
-    let question = text(&cluster.folder().join("question.sql"));
+    let world = World::new();
+    let question = text(&world.folder().join("question.sql"));
     fs::write(&question, "SELECT count(*) AS n\nFROM a.good g\nJOIN a.goood h ON g.id = h.id\n").unwrap();
-    refused(&cluster, &["question", "--sql", &question, "--table", "b.answer"], 64, &["question.sql", "a.goood"]);
-    refused(&cluster, &["sql", "SELECT * FROM a.goood"], 64, &["a.goood", "a.good"]);
-    refused(&cluster, &["tables", "show", "a.goood"], 1, &["a.goood"]);
-    refused(&cluster, &["tables", "history", "a.goood"], 1, &["a.goood"]);
-    refused(&cluster, &["raw", "show", "a.goood"], 1, &["a.goood"]);
-    refused(&cluster, &["jobs", "show", "20200101-000000-000"], 1, &["20200101-000000-000"]);
-    refused(&cluster, &["jobs", "cancel", "x"], 1, &["x"]);
+    world.refused(&["question", "--sql", &question, "--table", "b.answer"], 1, &["a.goood", "a.good"]);
+    world.refused(&["sql", "SELECT * FROM a.goood"], 1, &["a.goood", "a.good"]);
+    world.refused(&["tables", "show", "a.goood"], 1, &["a.goood"]);
+    world.refused(&["tables", "history", "a.goood"], 1, &["a.goood"]);
+    world.refused(&["raw", "show", "a.goood"], 1, &["a.goood"]);
+    world.refused(&["jobs", "show", "20200101-000000-000"], 1, &["20200101-000000-000"]);
+    world.refused(&["jobs", "cancel", "x"], 1, &["x"]);
     let merge = |source| ["merge", "--table", "a.good", "--source", source, "--pk", "id"];
-    refused(&cluster, &merge("a.none"), 1, &["a.none", "a.good"]);
-    refused(&cluster, &merge("a.good@20200101T000000000Z"), 1, &["a.good", "20200101T000000000Z"]);
-    refused(&cluster, &merge("a.good@yesterday"), 64, &["yesterday"]);
-    refused(&cluster, &["merge", "--table", "../x", "--source", "a.good", "--pk", "id"], 64, &["../x"]);
-    refused(&cluster, &["download", "--from", "/none/there.json", "--to", "a.good"], 1, &["/none/there.json"]);
-    refused(&cluster, &["download", "--from", "none/there.json", "--to", "a.good"], 64, &["none/there.json"]);
-    refused(&cluster, &["download", "--from", "gopher://host/x.json", "--to", "a.good"], 64, &["gopher"]);
+    world.refused(&merge("a.none"), 1, &["a.none", "a.good"]);
+    world.refused(&merge("a.good@20200101T000000000Z"), 1, &["a.good", "20200101T000000000Z"]);
+    world.refused(&merge("a.good@yesterday"), 64, &["yesterday"]);
+    world.refused(&["merge", "--table", "../x", "--source", "a.good", "--pk", "id"], 64, &["../x"]);
+    world.refused(&["download", "--from", "/none/there.json", "--to", "a.good"], 1, &["/none/there.json"]);
+    world.refused(&["download", "--from", "none/there.json", "--to", "a.good"], 64, &["none/there.json"]);
+    world.refused(&["download", "--from", "gopher://host/x.json", "--to", "a.good"], 64, &["gopher"]);
     let nobody = format!("http://127.0.0.1:{}/x.json", free_port());
-    refused(&cluster, &["download", "--from", &nobody, "--to", "a.good"], 1, &[&nobody]);
+    world.refused(&["download", "--from", &nobody, "--to", "a.good"], 1, &[&nobody]);
 }
 
 #[test]
 fn sql_is_read_only() {
-    let cluster = cluster();
-    let folder = text(&cluster.folder().join("out"));
+    let world = World::new();
+    let folder = text(&world.folder().join("out"));
     let copy = format!("COPY (SELECT 1) TO '{folder}' STORED AS csv");
     let external = "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'";
     for sql in [
@@ -194,38 +217,35 @@ fn sql_is_read_only() {
         "EXPLAIN ANALYZE DELETE FROM a.good",
         "PREPARE p AS INSERT INTO a.good VALUES (9, 'nine')",
     ] {
-        let before = cluster.state();
-        let output = cluster.cli(&["sql", sql]).failed(64, &[]);
-        assert!(!output.stdout.contains("root:") && !output.stderr.contains("root:x"), "{output}");
-        assert_eq!(cluster.state(), before, "{output}");
+        world.checks.run(|| {
+            let before = world.state();
+            let output = world.cli(&["sql", sql]).failed(64, &[]);
+            assert!(!output.stdout.contains("root:") && !output.stderr.contains("root:x"), "{output}");
+            assert_eq!(world.state(), before, "{output}");
+        });
     }
     assert!(!Path::new(&folder).exists());
     // A question is one SELECT, too.
-    let question = text(&cluster.folder().join("question.sql"));
+    let question = text(&world.folder().join("question.sql"));
     for sql in ["DELETE FROM a.good", "SELECT * FROM '/etc/passwd'", "SELECT 1 AS x; SELECT 2 AS y"] {
         fs::write(&question, sql).unwrap();
-        refused(&cluster, &["question", "--sql", &question, "--table", "b.answer"], 64, &["question.sql"]);
+        world.refused(&["question", "--sql", &question, "--table", "b.answer"], 64, &["question.sql"]);
     }
-    assert!(!cluster.sql("EXPLAIN SELECT id FROM a.good").is_empty());
-}
-
-/// Runs a pipeline file whose text is this.
-fn run(cluster: &Cluster, pipeline: &str) -> Output {
-    let path = cluster.folder().join("pipeline.yaml");
-    fs::write(&path, pipeline).unwrap();
-    cluster.cli(&["run", path.to_str().unwrap()])
+    assert!(!world.sql("EXPLAIN SELECT id FROM a.good").is_empty());
 }
 
 #[test]
 fn pipeline_files() {
-    let cluster = cluster();
-    let good = cluster.folder().join("good.json");
-    let before = cluster.state();
+    let world = World::new();
+    let good = world.folder().join("good.json");
+    let before = world.state();
     let sources = format!("name: p\nsources:\n  p.good: {{ from: {}, format: json }}\n", good.display());
     let table = "tables:\n  p.good:\n    source: p.good\n    mode: merge\n    primary_key: [id]\n";
     let refused = |pipeline: &str, texts: &[&str]| {
-        run(&cluster, pipeline).failed(64, texts);
-        assert_eq!(cluster.state(), before);
+        world.checks.run(|| {
+            world.run(pipeline).failed(64, texts);
+            assert_eq!(world.state(), before);
+        });
     };
     refused(&format!("{sources}{table}    colums: [id]\n"), &["pipeline.yaml:9:5", "colums", "columns"]);
     refused(
@@ -236,7 +256,8 @@ fn pipeline_files() {
         &format!("{sources}tables:\n  p.good:\n    source: p.good\n    mode: merge\n"),
         &["pipeline.yaml:5:3", "primary_key"],
     );
-    refused(&sources.replace("good.json", "none.json"), &["pipeline.yaml:3:", "none.json"]);
+    let relative = "name: p\nsources:\n  p.good: { from: none.json, format: json }\n";
+    refused(relative, &["pipeline.yaml:3:", "none.json"]);
     refused(
         &format!("{sources}{}", table.replace("source: p.good", "source: p.god")),
         &["pipeline.yaml:6:", "p.god", "p.good"],
@@ -245,7 +266,7 @@ fn pipeline_files() {
     refused("name: p\nsources: [\n", &["pipeline.yaml:"]);
     refused("", &["pipeline.yaml:"]);
 
-    let question = |name: &str, sql: &str| fs::write(cluster.folder().join(name), sql).unwrap();
+    let question = |name: &str, sql: &str| fs::write(world.folder().join(name), sql).unwrap();
     question("one.sql", "SELECT * FROM q.two");
     question("two.sql", "SELECT * FROM q.one");
     question("bad.sql", "SELECT id\nFROM p.good\nWHERE nosuch = 1\n");
@@ -255,28 +276,27 @@ fn pipeline_files() {
     refused(&cycle, &["pipeline.yaml:1", "cycle", "q.one", "q.two"]);
     refused(&format!("{sources}{table}questions:\n{}", ask("bad", "none.sql")), &["pipeline.yaml:10:", "none.sql"]);
     refused(&format!("{sources}{table}questions:\n{}", ask("missing", "missing.sql")), &["missing.sql", "q.none"]);
-    assert_eq!(cluster.cli(&["run", "/none/pipeline.yaml"]).failed(64, &["/none/pipeline.yaml"]).stdout, "");
-    cluster.cli(&["merge", "--table", "a.good", "--source", "a.good"]).failed_usage(&["--pk"]);
-    cluster.cli(&["mrege"]).failed_usage(&["mrege"]);
+    assert_eq!(world.cli(&["run", "/none/pipeline.yaml"]).failed(64, &["/none/pipeline.yaml"]).stdout, "");
+    world.checks.run(|| world.cli(&["merge", "--table", "a.good", "--source", "a.good"]).failed_usage(&["--pk"]));
+    world.checks.run(|| world.cli(&["mrege"]).failed_usage(&["mrege"]));
 
     // What can only be known later fails only what depends on it.
-    fs::write(cluster.folder().join("bad.json"), "[{\"id\": 1").unwrap();
+    fs::write(world.folder().join("bad.json"), "[{\"id\": 1").unwrap();
     question("good.sql", "SELECT count(*) AS n FROM p.good");
     question("poor.sql", "SELECT count(*) AS n FROM p.bad");
-    let bad = format!("  p.bad: {{ from: {}, format: json }}\n", cluster.folder().join("bad.json").display());
+    let bad = format!("  p.bad: {{ from: {}, format: json }}\n", world.folder().join("bad.json").display());
     let bad_table = "  p.bad:\n    source: p.bad\n    mode: overwrite\n    columns: [id]\n";
     let both =
         format!("{sources}{bad}{table}{bad_table}questions:\n{}{}", ask("good", "good.sql"), ask("poor", "poor.sql"));
-    let output = run(&cluster, &both).failed(1, &["p.bad", "bad.json", "line 1"]);
+    let output = world.run(&both).failed(1, &["p.bad", "bad.json", "line 1"]);
     let line = |name: &str| output.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_string();
     assert!(line("q.good").contains("applied") && line("q.poor").contains("skipped"), "{output}");
-    assert_eq!(cluster.sql("SELECT n FROM q.good"), [json!({ "n": 2 })]);
-    let tables = cluster.json(&["tables", "list"]).done().json_lines();
+    assert_eq!(world.sql("SELECT n FROM q.good"), [json!({ "n": 2 })]);
+    let tables = world.json(&["tables", "list"]).done().json_lines();
     assert!(!tables.iter().any(|table| ["p.bad", "q.poor"].contains(&table["name"].as_str().unwrap())), "{tables:?}");
 }
 
-/// Runs a server binary that must refuse to start, with this exit code.
-#[track_caller]
+/// Runs a server binary that must refuse to start, with one of these exit codes.
 fn refuses_to_start(name: &str, flags: &[&str], environment: &[(&str, &str)], codes: &[i32], texts: &[&str]) {
     let mut command = command(binary(name));
     command.args(flags).envs(environment.iter().copied());
@@ -303,7 +323,7 @@ fn settings_and_storage() {
     let file = folder.path().join("file");
     fs::write(&file, "not a folder").unwrap();
     let below = text(&file.join("lake"));
-    scheduler(&["--api-port", "0", "--storage", &below], &[1, 64, 69], &[&below]);
+    scheduler(&["--api-port", "0", "--storage", &below], &[64, 69, 74], &[&below]);
     let scheduler = ["--ballista-port", &port, "--api-port", "0", "--storage", &lake];
     refuses_to_start("trireme-scheduler", &scheduler, &[], &[64], &["ballista_port", "in use"]);
     let executor = ["--scheduler", "127.0.0.1:1", "--port", &port, "--grpc-port", "0", "--storage", &lake];
@@ -339,7 +359,7 @@ fn storage_on_s3_that_is_not_there() {
     ];
     let refused = |environment: &[(&str, &str)], texts: &[&str]| {
         let flags = ["--api-port", "0", "--ballista-port", "0", "--storage", "s3://nobucket/lake"];
-        refuses_to_start("trireme-scheduler", &flags, environment, &[1, 64, 69], texts);
+        refuses_to_start("trireme-scheduler", &flags, environment, &[64, 69, 74], texts);
     };
     refused(&closed_environment, &["s3://nobucket/lake"]);
 
@@ -358,7 +378,7 @@ fn storage_on_s3_that_is_not_there() {
 #[test]
 fn a_broken_transfer() {
     use std::io::{Read, Write};
-    let cluster = cluster();
+    let world = World::new();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/good.json", server.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -369,8 +389,8 @@ fn a_broken_transfer() {
             let _ = connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n[{\"id\": 9}]");
         }
     });
-    refused(&cluster, &["download", "--from", &url, "--to", "a.good"], 1, &[&url]);
-    refused(&cluster, &["download", "--from", &url, "--to", "a.fresh"], 1, &[&url]);
-    let sources: Vec<Value> = cluster.json(&["raw", "list"]).done().json_lines();
+    world.refused(&["download", "--from", &url, "--to", "a.good"], 1, &[&url]);
+    world.refused(&["download", "--from", &url, "--to", "a.fresh"], 1, &[&url]);
+    let sources: Vec<Value> = world.json(&["raw", "list"]).done().json_lines();
     assert_eq!(sources.len(), 1, "{sources:?}");
 }

@@ -118,7 +118,9 @@ fn csv() {
 
     let flags = ["--schema", "Id INT, Price DOUBLE, Day DATE, At TIMESTAMP, Ok BOOLEAN, Note STRING"];
     let typed = "Id,Price,Day,At,Ok,Note\n1,1.25,2021-12-25,2021-12-25T07:00:00.000+0100,true,x\n2,,,,,\n";
-    let columns = ["-t", "id", "-t", "price", "-t", "day", "-t", "at", "-t", "ok", "-t", "note"];
+    let names = ["id", "price", "day", "at", "ok", "note"];
+    let columns = names.map(|name| format!("{name} AS {name}"));
+    let columns: Vec<&str> = columns.iter().flat_map(|column| ["-t", column]).collect();
     let found = load(&cluster, "typed", "typed.csv", typed, &[&flags, &columns[..]].concat());
     assert_eq!(
         found,
@@ -156,8 +158,18 @@ fn parquet() {
     make.arg("-c").arg("import duckdb, sys; duckdb.sql(sys.argv[1])").arg(sql);
     assert!(make.status().unwrap().success());
     cluster.json(&["download", "--from", &text(&path), "--to", "raw.rows"]).done();
-    let flags =
-        ["-t", "id", "-t", "upper(name) AS name", "-t", "xs", "-t", "CAST(price AS double) AS price", "--pk", "id"];
+    let flags = [
+        "-t",
+        "id AS id",
+        "-t",
+        "upper(name) AS name",
+        "-t",
+        "xs",
+        "-t",
+        "CAST(price AS double) AS price",
+        "--pk",
+        "id",
+    ];
     let found = rows(&cluster, "rows", "raw.rows", &flags);
     assert_eq!(found.len(), 50_000);
     assert_eq!(found[0], json!({ "id": 0, "name": null, "xs": [0, null], "price": 0.0 }));

@@ -157,6 +157,7 @@ fn masked(output: &str) -> String {
         (r"\b(\d+ ms|\d+\.\d s|\d+ min \d\d s)(\b|$)", "DURATION"),
         (r"\b\d[\d.]* (B|kB|MB)\b", "SIZE"),
         (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "UUID"),
+        (r"\b(\w+(?:Ms|Bytes))=\d+", "$1=N"),
         // Columns are as wide as what was masked.
         (r" {2,}", "  "),
         (r"(?m) +$", ""),

@@ -219,7 +219,10 @@ impl Columns<'_> {
         let mut parts = parts.unwrap_or_default();
         let sql = match parts.len() {
             0 => {
-                return Err(Error::new(Code::InvalidSql, format!("{}`.*` needs a struct", within(text, Span::empty()))));
+                return Err(Error::new(
+                    Code::InvalidSql,
+                    format!("{}`.*` needs a struct", within(text, Span::empty())),
+                ));
             }
             1 => SqlExpr::Identifier(parts.remove(0)),
             _ => SqlExpr::CompoundIdentifier(parts),

@@ -25,6 +25,8 @@ use super::{Cluster, MAX_MESSAGE_SIZE, Progress, cancelled, failed, progress};
 
 /// How often a job's status is asked for: what Ballista pushes can get lost.
 const LOOK: Duration = Duration::from_millis(200);
+/// Largest result that is fetched, bytes in memory: results go through the scheduler, data does not.
+const RESULT_LIMIT: usize = 512 << 20;
 /// Longest silence while rows are fetched from an executor.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -193,8 +195,15 @@ async fn fetch(location: PartitionLocation, stamped: &mut Stamped, batches: &mut
         .await
         .map_err(timeout)?
         .map_err(|error| lost(error.to_string()))?;
+    let mut bytes = 0;
     while let Some(batch) = tokio::time::timeout(FETCH_TIMEOUT, rows.next()).await.map_err(timeout)? {
         let batch = stamped.open(&batch.map_err(|error| lost(error.to_string()))?)?;
+        bytes += batch.get_array_memory_size();
+        if bytes > RESULT_LIMIT {
+            let message = format!("the result is larger than {} MiB", RESULT_LIMIT >> 20);
+            return Err(Error::new(Code::ResourcesExhausted, message)
+                .hint("add a LIMIT, or write it to a table with `trireme question`"));
+        }
         if batch.num_rows() > 0 {
             batches.push(batch);
         }
