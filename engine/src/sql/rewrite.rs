@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::{
         AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
         ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
         GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query,
-        Select, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        Select, SelectItem, Spanned, Subscript, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
         helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
@@ -24,14 +24,60 @@ use crate::error::{Code, Error, Result};
 
 /// Rewrites a statement or an expression. `known` says which functions there are, `place` where in the source a span is.
 pub(crate) fn rewrite<T: VisitMut>(tree: &mut T, known: &[String], place: &dyn Fn(Span) -> String) -> Result<()> {
-    let mut rewriter = Rewriter { lambdas: Vec::new(), known, place };
+    let mut relations = Relations::default();
+    // Nothing breaks off.
+    let _ = tree.visit(&mut relations);
+    let mut rewriter = Rewriter { lambdas: Vec::new(), relations, known, place };
     match tree.visit(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
+/// What a column may be qualified with: names and aliases of tables, and of their schemas.
+#[derive(Default)]
+struct Relations {
+    tables: Vec<String>,
+    schemas: Vec<String>,
+}
+
+impl VisitorMut for Relations {
+    type Break = Error;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        let (name, alias) = match factor {
+            TableFactor::Table { name, alias, .. } => (Some(name), alias),
+            TableFactor::Derived { alias, .. } | TableFactor::UNNEST { alias, .. } => (None, alias),
+            TableFactor::NestedJoin { alias, .. } => (None, alias),
+            _ => return ControlFlow::Continue(()),
+        };
+        self.tables.extend(alias.iter().map(|alias| alias.name.value.to_ascii_lowercase()));
+        let mut parts = name.iter().flat_map(|name| &name.0).filter_map(|part| part.as_ident()).rev();
+        self.tables.extend(parts.next().map(|name| name.value.to_ascii_lowercase()));
+        self.schemas.extend(parts.next().map(|name| name.value.to_ascii_lowercase()));
+        ControlFlow::Continue(())
+    }
+}
+
+impl Relations {
+    /// Whether a compound name is a struct's field, not a table's column.
+    fn is_field(&self, parts: &[Ident]) -> bool {
+        let is_in = |names: &[String], i: usize| {
+            parts.get(i).is_some_and(|part| names.iter().any(|name| name.eq_ignore_ascii_case(&part.value)))
+        };
+        let qualifiers = if is_in(&self.tables, 0) {
+            1
+        } else if is_in(&self.schemas, 0) && is_in(&self.tables, 1) {
+            2
+        } else {
+            0
+        };
+        parts.len() > qualifiers + 1
+    }
+}
+
 struct Rewriter<'a> {
+    relations: Relations,
     /// Parameters of the lambdas around, in lower case.
     lambdas: Vec<Vec<String>>,
     known: &'a [String],
@@ -116,6 +162,25 @@ impl VisitorMut for Rewriter<'_> {
                 *expr = call("floor", vec![take(value), Expr::Value(scale.clone())]);
             }
             _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A struct's field is a column of that name to whatever is around the SELECT.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        for item in &mut select.projection {
+            let SelectItem::UnnamedExpr(expr) = item else { continue };
+            let name = match expr {
+                Expr::CompoundIdentifier(parts) if self.relations.is_field(parts) => parts.last().cloned(),
+                Expr::CompoundFieldAccess { access_chain, .. } => match access_chain.last() {
+                    Some(AccessExpr::Dot(Expr::Identifier(name))) => Some(name.clone()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            if let Some(alias) = name {
+                *item = SelectItem::ExprWithAlias { expr: take(expr), alias };
+            }
         }
         ControlFlow::Continue(())
     }

@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::{
         DescribeAlias, Expr, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned,
         Statement as SqlStatement, TableFactor, Visit, Visitor,
     },
+    keywords::Keyword,
     parser::{Parser, ParserError},
     tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer},
 };
@@ -19,6 +20,9 @@ use crate::{
 
 /// How deep expressions and queries may nest; the parser and the planner recurse.
 const DEEPEST: usize = 64;
+
+/// How many operators may follow each other: their tree is as deep as the chain is long, and not all that walks it does so without recursion.
+const LONGEST: usize = 200;
 
 /// A statement that only reads.
 #[derive(Debug, Clone)]
@@ -137,9 +141,36 @@ pub(super) fn fold(tokens: &mut [TokenWithSpan]) -> Vec<String> {
 
 /// The words and signs of a text.
 pub(super) fn tokens(sql: &str, file: &str) -> Result<Vec<TokenWithSpan>> {
-    Tokenizer::new(&SparkDialect, sql)
+    let tokens = Tokenizer::new(&SparkDialect, sql)
         .tokenize_with_location()
-        .map_err(|error| syntax_error(&ParserError::TokenizerError(error.to_string()), file, &[]))
+        .map_err(|error| syntax_error(&ParserError::TokenizerError(error.to_string()), file, &[]))?;
+    check_chains(&tokens, file)?;
+    Ok(tokens)
+}
+
+fn check_chains(tokens: &[TokenWithSpan], file: &str) -> Result<()> {
+    let (mut around, mut chain) = (Vec::new(), 0usize);
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => around.push(std::mem::take(&mut chain)),
+            Token::RParen | Token::RBracket => chain = around.pop().unwrap_or(0),
+            Token::Comma | Token::SemiColon => chain = 0,
+            Token::Word(word) => match word.keyword {
+                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::DIV => chain += 1,
+                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::ON | Keyword::WHEN | Keyword::THEN | Keyword::ELSE => chain = 0,
+                _ => {}
+            },
+            // Comparisons do not follow each other, and what else is no operator.
+            Token::Eq | Token::DoubleEq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq | Token::Spaceship | Token::Arrow => {}
+            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::Period => {}
+            _ => chain += 1,
+        }
+        if chain > LONGEST {
+            return Err(Error::new(Code::InvalidSql, format!("{}more than {LONGEST} operators in a row", place(file, token.span)))
+                .hint("write IN (…), or split the expression in subqueries"));
+        }
+    }
+    Ok(())
 }
 
 /// A parser of Spark's grammar.
