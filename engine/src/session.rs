@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use ballista_core::{
-    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt, optimizer::ballista_default_optimizer_rules,
-    registry::BallistaFunctionRegistry,
+    config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, extension::SessionConfigExt,
+    optimizer::ballista_default_optimizer_rules, registry::BallistaFunctionRegistry,
 };
 use datafusion::{
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
@@ -141,7 +141,10 @@ mod tests {
             assert!(*registry.udwf(function.name()).unwrap() == **function, "{key} is found as another function");
         }
         for (key, function) in state.higher_order_functions() {
-            assert!(*registry.higher_order_function(function.name()).unwrap() == **function, "{key} is found as another function");
+            assert!(
+                *registry.higher_order_function(function.name()).unwrap() == **function,
+                "{key} is found as another function"
+            );
         }
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, GenericListArray, Int32Array, ListArray, OffsetSizeTrait, UInt32Array, make_array},
+    array::{
+        Array, ArrayRef, AsArray, GenericListArray, Int32Array, ListArray, OffsetSizeTrait, UInt32Array, make_array,
+    },
     compute::{interleave, take, take_arrays},
     datatypes::{DataType, Field, FieldRef},
 };
@@ -13,8 +15,8 @@ use datafusion::{
         utils::{adjust_offsets_for_slice, list_values, list_values_row_number},
     },
     logical_expr::{
-        ColumnarValue, HigherOrderFunctionArgs, HigherOrderReturnFieldArgs, HigherOrderSignature, HigherOrderUDF, HigherOrderUDFImpl,
-        LambdaArgument, LambdaParametersProgress, ScalarUDF, ValueOrLambda, Volatility,
+        ColumnarValue, HigherOrderFunctionArgs, HigherOrderReturnFieldArgs, HigherOrderSignature, HigherOrderUDF,
+        HigherOrderUDFImpl, LambdaArgument, LambdaParametersProgress, ScalarUDF, ValueOrLambda, Volatility,
     },
 };
 
@@ -29,7 +31,9 @@ use super::{
 pub(crate) fn array_field() -> Arc<ScalarUDF> {
     Kernel::function(
         "array_field",
-        |types| if types.len() == 2 { Ok(types.to_vec()) } else { Err(wrong_call("array_field takes an array and a name")) },
+        |types| {
+            if types.len() == 2 { Ok(types.to_vec()) } else { Err(wrong_call("array_field takes an array and a name")) }
+        },
         |fields, literals| {
             let name = literals.get(1).copied().flatten().and_then(|name| name.try_as_str()).flatten();
             let element = fields.first().and_then(|array| match array.data_type() {
@@ -45,8 +49,11 @@ pub(crate) fn array_field() -> Arc<ScalarUDF> {
             }
         },
         |arguments: &Arguments| {
-            let name = arguments.arrays[1].as_string_opt::<i32>().filter(|names| !names.is_empty() && names.is_valid(0));
-            let Some(name) = name.map(|names| names.value(0)) else { return exec_err!("array_field needs the name of a field") };
+            let name =
+                arguments.arrays[1].as_string_opt::<i32>().filter(|names| !names.is_empty() && names.is_valid(0));
+            let Some(name) = name.map(|names| names.value(0)) else {
+                return exec_err!("array_field needs the name of a field");
+            };
             let (array, result) = (&arguments.arrays[0], &arguments.result);
             match array.data_type() {
                 DataType::List(_) => fields_of(array.as_list::<i32>(), name, result),
@@ -58,12 +65,15 @@ pub(crate) fn array_field() -> Arc<ScalarUDF> {
 
 fn fields_of<O: OffsetSizeTrait>(list: &GenericListArray<O>, name: &str, result: &DataType) -> Result<ArrayRef> {
     let structs = list.values().as_struct();
-    let Some(column) = structs.column_by_name(name) else { return exec_err!("the array's structs have no field `{name}`") };
+    let Some(column) = structs.column_by_name(name) else {
+        return exec_err!("the array's structs have no field `{name}`");
+    };
     // A null struct has null fields, whatever lies under it.
     let nulls = arrow::buffer::NullBuffer::union(structs.nulls(), column.nulls());
     let column = make_array(column.to_data().into_builder().nulls(nulls).build()?);
     let field = Arc::new(Field::new("element", column.data_type().clone(), true));
-    let fields: ArrayRef = Arc::new(GenericListArray::<O>::try_new(field, list.offsets().clone(), column, list.nulls().cloned())?);
+    let fields: ArrayRef =
+        Arc::new(GenericListArray::<O>::try_new(field, list.offsets().clone(), column, list.nulls().cloned())?);
     cast_lists(fields, result)
 }
 
@@ -74,7 +84,9 @@ fn cast_lists(lists: ArrayRef, to: &DataType) -> Result<ArrayRef> {
 /// The higher-order functions of this module.
 pub(crate) fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
     vec![
-        Arc::new(HigherOrderUDF::new_from_impl(Fold { signature: HigherOrderSignature::variadic_any(Volatility::Immutable) })),
+        Arc::new(HigherOrderUDF::new_from_impl(Fold {
+            signature: HigherOrderSignature::variadic_any(Volatility::Immutable),
+        })),
         Arc::new(HigherOrderUDF::new_from_impl(TransformIndexed {
             signature: HigherOrderSignature::any(2, Volatility::Immutable),
         })),
@@ -164,11 +176,18 @@ type FoldArgs<'a, V, L> = (&'a V, &'a V, &'a L, Option<&'a L>);
 
 fn fold_args<V, L>(args: &[ValueOrLambda<V, L>]) -> Result<FoldArgs<'_, V, L>> {
     match args {
-        [ValueOrLambda::Value(list), ValueOrLambda::Value(start), ValueOrLambda::Lambda(merge)] => Ok((list, start, merge, None)),
-        [ValueOrLambda::Value(list), ValueOrLambda::Value(start), ValueOrLambda::Lambda(merge), ValueOrLambda::Lambda(finish)] => {
-            Ok((list, start, merge, Some(finish)))
+        [ValueOrLambda::Value(list), ValueOrLambda::Value(start), ValueOrLambda::Lambda(merge)] => {
+            Ok((list, start, merge, None))
         }
-        _ => Err(wrong_call("aggregate takes an array, a start value, a lambda (acc, x) -> … and, if needed, a lambda acc -> …")),
+        [
+            ValueOrLambda::Value(list),
+            ValueOrLambda::Value(start),
+            ValueOrLambda::Lambda(merge),
+            ValueOrLambda::Lambda(finish),
+        ] => Ok((list, start, merge, Some(finish))),
+        _ => Err(wrong_call(
+            "aggregate takes an array, a start value, a lambda (acc, x) -> … and, if needed, a lambda acc -> …",
+        )),
     }
 }
 
@@ -211,7 +230,9 @@ impl HigherOrderUDFImpl for Fold {
             accumulated = step(merge, &accumulated, &long_enough, &take(list.values(), &elements, None)?)?;
         }
         if let Some(finish) = finish {
-            accumulated = finish.evaluate(&[&|| Ok(Arc::clone(&accumulated))], |captured| Ok(captured.to_vec()))?.into_array(rows)?;
+            accumulated = finish
+                .evaluate(&[&|| Ok(Arc::clone(&accumulated))], |captured| Ok(captured.to_vec()))?
+                .into_array(rows)?;
         }
         // The fold of no array is null.
         if list.null_count() > 0 {
@@ -240,7 +261,9 @@ fn at(list: &ListArray, position: usize) -> (UInt32Array, UInt32Array) {
 fn step(merge: &LambdaArgument, accumulated: &ArrayRef, rows: &UInt32Array, elements: &ArrayRef) -> Result<ArrayRef> {
     let before = take(accumulated, rows, None)?;
     let after = merge
-        .evaluate(&[&|| Ok(Arc::clone(&before)), &|| Ok(Arc::clone(elements))], |captured| Ok(take_arrays(captured, rows, None)?))?
+        .evaluate(&[&|| Ok(Arc::clone(&before)), &|| Ok(Arc::clone(elements))], |captured| {
+            Ok(take_arrays(captured, rows, None)?)
+        })?
         .into_array(rows.len())?;
     let after = cast(&after, accumulated.data_type(), Zone::UTC)?;
     let mut places: Vec<(usize, usize)> = (0..accumulated.len()).map(|i| (0, i)).collect();

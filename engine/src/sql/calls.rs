@@ -12,6 +12,7 @@ use datafusion::{
 };
 
 use super::{
+    cast::lenient_cast,
     kernel::wrong_call,
     types::{parse_type, type_name},
 };
@@ -19,16 +20,90 @@ use super::{
 /// The marker of an integer literal that Spark takes as `int`.
 pub(crate) const INT: &str = " int";
 
+/// The marker of a cast; its second value is a NULL of the type.
+pub(crate) const CAST: &str = " cast";
+
 /// The functions that are planned here, or in `calls_time`.
 pub(crate) const NAMES: [&str; 79] = [
-    "add_months", "array_join", "array_position", "array_size", "array_sort", "bigint", "binary", "boolean", "concat", "curdate",
-    "current_date", "current_timestamp", "current_timezone", "date", "date_add", "date_diff", "date_part", "date_sub", "date_trunc",
-    "dateadd", "datediff", "datepart", "day", "dayofmonth", "dayofweek", "dayofyear", "decimal", "double", "e", "element_at", "float",
-    "from_unixtime", "get", "hour", "int", "isnotnull", "isnull", "last_day", "left", "ln", "locate", "log", "log10", "log2", "md5",
-    "minute", "month", "next_day", "now", "quarter", "rand", "random", "replace", "reverse", "right", "second", "sequence", "smallint",
-    "sort_array", "string", "timestamp", "timestamp_micros", "timestamp_millis", "timestamp_seconds", "tinyint", "to_date",
-    "to_timestamp", "to_unix_timestamp", "trunc", "try_to_timestamp", "unix_micros", "unix_millis", "unix_seconds", "unix_timestamp",
-    "week", "weekday", "weekofyear", "year", "unix_date",
+    "add_months",
+    "array_join",
+    "array_position",
+    "array_size",
+    "array_sort",
+    "bigint",
+    "binary",
+    "boolean",
+    "concat",
+    "curdate",
+    "current_date",
+    "current_timestamp",
+    "current_timezone",
+    "date",
+    "date_add",
+    "date_diff",
+    "date_part",
+    "date_sub",
+    "date_trunc",
+    "dateadd",
+    "datediff",
+    "datepart",
+    "day",
+    "dayofmonth",
+    "dayofweek",
+    "dayofyear",
+    "decimal",
+    "double",
+    "e",
+    "element_at",
+    "float",
+    "from_unixtime",
+    "get",
+    "hour",
+    "int",
+    "isnotnull",
+    "isnull",
+    "last_day",
+    "left",
+    "ln",
+    "locate",
+    "log",
+    "log10",
+    "log2",
+    "md5",
+    "minute",
+    "month",
+    "next_day",
+    "now",
+    "quarter",
+    "rand",
+    "random",
+    "replace",
+    "reverse",
+    "right",
+    "second",
+    "sequence",
+    "smallint",
+    "sort_array",
+    "string",
+    "timestamp",
+    "timestamp_micros",
+    "timestamp_millis",
+    "timestamp_seconds",
+    "tinyint",
+    "to_date",
+    "to_timestamp",
+    "to_unix_timestamp",
+    "trunc",
+    "try_to_timestamp",
+    "unix_micros",
+    "unix_millis",
+    "unix_seconds",
+    "unix_timestamp",
+    "week",
+    "weekday",
+    "weekofyear",
+    "year",
+    "unix_date",
 ];
 
 /// Plans what Spark means; the functions it uses are those of the session, which executors know by the same names.
@@ -74,7 +149,7 @@ impl Call<'_> {
 
     /// The expression as a type.
     pub(super) fn cast(&self, expr: &Expr, to: &DataType) -> Result<Expr> {
-        if self.type_of(expr)? == *to { Ok(expr.clone()) } else { Ok(datafusion::logical_expr::cast(expr.clone(), to.clone())) }
+        if self.type_of(expr)? == *to { Ok(expr.clone()) } else { lenient_cast(expr.clone(), to) }
     }
 
     fn text(&self, expr: &Expr) -> Result<Expr> {
@@ -98,7 +173,8 @@ impl Call<'_> {
     fn other(&self, args: Vec<Expr>) -> Result<Expr> {
         match (self.name, args.as_slice()) {
             (
-                "bigint" | "binary" | "boolean" | "decimal" | "double" | "float" | "int" | "smallint" | "string" | "tinyint",
+                "bigint" | "binary" | "boolean" | "decimal" | "double" | "float" | "int" | "smallint" | "string"
+                | "tinyint",
                 [value],
             ) => self.cast(value, &parse_type(self.name)?),
             ("isnull", [value]) => Ok(value.clone().is_null()),
@@ -124,7 +200,9 @@ impl Call<'_> {
                 let part = self.function(self.name, vec![self.text(value)?, length.clone()])?;
                 when(length.clone().gt(lit(0i64)), part).when(length.is_not_null(), lit("")).end()
             }
-            ("replace", [value, search]) => self.function("replace", vec![self.text(value)?, self.text(search)?, lit("")]),
+            ("replace", [value, search]) => {
+                self.function("replace", vec![self.text(value)?, self.text(search)?, lit("")])
+            }
             ("replace", [value, search, with]) => {
                 self.function("replace", vec![self.text(value)?, self.text(search)?, self.text(with)?])
             }
@@ -146,7 +224,11 @@ impl Call<'_> {
             ("array_sort", [array]) => self.sort(array, "ASC", "NULLS LAST"),
             ("sort_array", [array]) => self.sort(array, "ASC", "NULLS FIRST"),
             ("sort_array", [array, Expr::Literal(ScalarValue::Boolean(Some(ascending)), _)]) => {
-                if *ascending { self.sort(array, "ASC", "NULLS FIRST") } else { self.sort(array, "DESC", "NULLS LAST") }
+                if *ascending {
+                    self.sort(array, "ASC", "NULLS FIRST")
+                } else {
+                    self.sort(array, "DESC", "NULLS LAST")
+                }
             }
             ("sequence", [start, stop]) => {
                 let step = if matches!(self.type_of(start)?, DataType::Date32 | DataType::Timestamp(..)) {

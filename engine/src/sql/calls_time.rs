@@ -49,8 +49,8 @@ impl Call<'_> {
                 None => Err(wrong_call(format!("`{}` needs the part's name as a literal", self.name))),
             },
             (
-                "year" | "quarter" | "month" | "day" | "dayofmonth" | "dayofweek" | "dayofyear" | "week" | "weekofyear" | "weekday"
-                | "hour" | "minute" | "second",
+                "year" | "quarter" | "month" | "day" | "dayofmonth" | "dayofweek" | "dayofyear" | "week" | "weekofyear"
+                | "weekday" | "hour" | "minute" | "second",
                 [value],
             ) => self.part(self.name, value),
             ("date_trunc", [unit, value]) => self.date_trunc(unit, value),
@@ -58,8 +58,12 @@ impl Call<'_> {
             ("date_add" | "dateadd", [date, days]) => {
                 self.function("date_add", vec![self.date(date)?, self.cast(days, &DataType::Int32)?])
             }
-            ("date_sub", [date, days]) => self.function("date_sub", vec![self.date(date)?, self.cast(days, &DataType::Int32)?]),
-            ("datediff" | "date_diff", [end, start]) => self.function("date_diff", vec![self.date(end)?, self.date(start)?]),
+            ("date_sub", [date, days]) => {
+                self.function("date_sub", vec![self.date(date)?, self.cast(days, &DataType::Int32)?])
+            }
+            ("datediff" | "date_diff", [end, start]) => {
+                self.function("date_diff", vec![self.date(end)?, self.date(start)?])
+            }
             ("add_months", [date, months]) => {
                 self.function("add_months", vec![self.date(date)?, self.cast(months, &DataType::Int32)?])
             }

@@ -9,7 +9,8 @@ use datafusion::{
     config::ConfigOptions,
     execution::SessionState,
     logical_expr::{
-        AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType, WindowUDF,
+        AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType,
+        WindowUDF,
         planner::{ContextProvider, ExprPlanner, TypePlanner},
         simplify::SimplifyContext,
     },
@@ -35,7 +36,11 @@ pub(super) struct Context<'a> {
 impl<'a> Context<'a> {
     pub(super) fn new(state: &'a SessionState, tables: HashMap<TableName, Arc<dyn TableSource>>) -> Self {
         let zone = state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-        let spark = SparkPlanner { functions: state.scalar_functions().clone(), zone, now: chrono::Utc::now().timestamp_micros() };
+        let spark = SparkPlanner {
+            functions: state.scalar_functions().clone(),
+            zone,
+            now: chrono::Utc::now().timestamp_micros(),
+        };
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(spark)];
         planners.extend(state.expr_planners().iter().cloned());
         Self { state, planners, tables }
@@ -61,7 +66,9 @@ impl ContextProvider for Context<'_> {
         let schema = DFSchema::empty();
         let args = args.into_iter().map(|arg| {
             Ok(match simplifier.simplify(simplifier.coerce(arg, &schema)?)? {
-                Expr::Literal(ScalarValue::Int32(Some(value)), _) => Expr::Literal(ScalarValue::Int64(Some(value.into())), None),
+                Expr::Literal(ScalarValue::Int32(Some(value)), _) => {
+                    Expr::Literal(ScalarValue::Int64(Some(value.into())), None)
+                }
                 other => other,
             })
         });
@@ -193,17 +200,22 @@ fn arrow_type(sql_type: &SqlType) -> Result<DataType> {
             let (precision, scale) = match info {
                 ExactNumberInfo::None => (10, 0),
                 ExactNumberInfo::Precision(precision) => (*precision, 0),
-                ExactNumberInfo::PrecisionAndScale(precision, scale) => (*precision, u64::try_from(*scale).unwrap_or(u64::MAX)),
+                ExactNumberInfo::PrecisionAndScale(precision, scale) => {
+                    (*precision, u64::try_from(*scale).unwrap_or(u64::MAX))
+                }
             };
             match decimal(precision, scale) {
                 Some(decimal) => decimal,
-                None => return Err(wrong_call(format!("there is no type {sql_type}: a decimal has at most 38 digits"))),
+                None => {
+                    return Err(wrong_call(format!("there is no type {sql_type}: a decimal has at most 38 digits")));
+                }
             }
         }
         SqlType::Double(_) | SqlType::DoublePrecision => DataType::Float64,
         SqlType::Array(ArrayElemTypeDef::AngleBracket(element)) => list_of(arrow_type(element)?, true),
         SqlType::Map(key, value) => {
-            let entries = vec![Field::new("key", arrow_type(key)?, false), Field::new("value", arrow_type(value)?, true)];
+            let entries =
+                vec![Field::new("key", arrow_type(key)?, false), Field::new("value", arrow_type(value)?, true)];
             DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entries.into()), false)), false)
         }
         SqlType::Struct(fields, _) => {
@@ -213,7 +225,6 @@ fn arrow_type(sql_type: &SqlType) -> Result<DataType> {
             });
             DataType::Struct(fields.collect::<Result<Vec<_>>>()?.into())
         }
-        simple => parse_type(&simple.to_string())
-            .map_err(|_| wrong_call(format!("there is no type `{simple}`")))?,
+        simple => parse_type(&simple.to_string()).map_err(|_| wrong_call(format!("there is no type `{simple}`")))?,
     })
 }

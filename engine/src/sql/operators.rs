@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::{
-    common::{DFSchema, Result, ScalarValue, TableReference, Column},
+    common::{Column, DFSchema, Result, ScalarValue, TableReference},
     logical_expr::{
         Expr, ExprSchemable, GetFieldAccess, Operator, binary_expr, cast, lit,
         planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawDictionaryExpr, RawFieldAccessExpr},
@@ -14,7 +14,8 @@ use datafusion::{
 
 use super::{
     arrays::array_field,
-    calls::{INT, SparkPlanner, is_text, plan_item},
+    calls::{CAST, INT, SparkPlanner, is_text, plan_item},
+    cast::lenient_cast,
     kernel::{Kernel, wrong_call},
     suggest,
     types::{timestamp, type_name},
@@ -50,7 +51,11 @@ impl ExprPlanner for SparkPlanner {
         })
     }
 
-    fn plan_field_access(&self, expr: RawFieldAccessExpr, schema: &DFSchema) -> Result<PlannerResult<RawFieldAccessExpr>> {
+    fn plan_field_access(
+        &self,
+        expr: RawFieldAccessExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let RawFieldAccessExpr { expr, field_access } = expr;
         Ok(PlannerResult::Planned(match field_access {
             GetFieldAccess::NamedStructField { name } => {
@@ -61,7 +66,9 @@ impl ExprPlanner for SparkPlanner {
                 }
             }
             GetFieldAccess::ListIndex { key } => plan_item(self, &expr, &key, schema)?,
-            GetFieldAccess::ListRange { .. } => return Err(wrong_call("take a slice of an array with slice(array, start, length)")),
+            GetFieldAccess::ListRange { .. } => {
+                return Err(wrong_call("take a slice of an array with slice(array, start, length)"));
+            }
         }))
     }
 
@@ -91,7 +98,11 @@ impl ExprPlanner for SparkPlanner {
         })
     }
 
-    fn plan_dictionary_literal(&self, expr: RawDictionaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawDictionaryExpr>> {
+    fn plan_dictionary_literal(
+        &self,
+        expr: RawDictionaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawDictionaryExpr>> {
         let name = match expr.keys.first() {
             Some(Expr::Literal(name, _)) => name.try_as_str().flatten().map(str::to_string),
             _ => None,
@@ -105,6 +116,12 @@ impl ExprPlanner for SparkPlanner {
                 }
                 _ => return Err(wrong_call("not an integer")),
             });
+        }
+        if name == CAST {
+            return match <[Expr; 2]>::try_from(args) {
+                Ok([value, target]) => Ok(PlannerResult::Planned(lenient_cast(value, &target.get_type(schema)?)?)),
+                Err(_) => Err(wrong_call("a cast has a value and a type")),
+            };
         }
         // The first value only holds the place of the name.
         args.remove(0);
@@ -127,7 +144,9 @@ impl SparkPlanner {
         }
         let nonzero = match &right {
             Expr::Literal(value, _) if !value.is_null() && !is_zero(value) => right,
-            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_zero(value)) => right,
+            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_zero(value)) => {
+                right
+            }
             _ => match self.functions.get("nullif") {
                 // A typed zero keeps the divisor's type.
                 Some(nullif) => nullif.call(vec![right, lit(0i32)]),
@@ -192,10 +211,14 @@ fn shown(expr: &Expr) -> Cow<'static, str> {
     match expr {
         Expr::Column(column) => column.name.clone().into(),
         Expr::LambdaVariable(variable) => variable.name.clone().into(),
-        Expr::ScalarFunction(call) if matches!(call.name(), "get_field" | "array_field") => match call.args.as_slice() {
-            [inner, Expr::Literal(name, _)] => format!("{}.{}", shown(inner), name.try_as_str().flatten().unwrap_or_default()).into(),
-            _ => "the expression".into(),
-        },
+        Expr::ScalarFunction(call) if matches!(call.name(), "get_field" | "array_field") => {
+            match call.args.as_slice() {
+                [inner, Expr::Literal(name, _)] => {
+                    format!("{}.{}", shown(inner), name.try_as_str().flatten().unwrap_or_default()).into()
+                }
+                _ => "the expression".into(),
+            }
+        }
         _ => "the expression".into(),
     }
 }
@@ -250,7 +273,9 @@ fn operands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
 fn operand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
     match (own, other) {
         (own, DataType::Date32) if is_text(own) => cast(expr, DataType::Date32),
-        (own, DataType::Timestamp(..) | DataType::Interval(_) | DataType::Duration(_)) if is_text(own) => cast(expr, timestamp()),
+        (own, DataType::Timestamp(..) | DataType::Interval(_) | DataType::Duration(_)) if is_text(own) => {
+            cast(expr, timestamp())
+        }
         (own, _) if is_text(own) => cast(expr, DataType::Float64),
         _ => moment(expr, own, other),
     }
@@ -264,7 +289,9 @@ fn comparands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
 
 fn comparand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
     match (own, other) {
-        (own, other) if is_text(own) && (other.is_numeric() || matches!(other, DataType::Boolean | DataType::Date32)) => {
+        (own, other)
+            if is_text(own) && (other.is_numeric() || matches!(other, DataType::Boolean | DataType::Date32)) =>
+        {
             cast(expr, other.clone())
         }
         (own, DataType::Timestamp(..)) if is_text(own) => cast(expr, timestamp()),

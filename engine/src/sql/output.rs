@@ -21,8 +21,11 @@ pub fn table_schema(columns: &Schema) -> Result<Schema> {
         let name = column.name();
         check_name(name)?;
         if let Some(twin) = fields.iter().find(|earlier| earlier.name().eq_ignore_ascii_case(name)) {
-            return Err(Error::new(Code::InvalidSql, format!("two result columns are named `{}` and `{name}`", twin.name()))
-                .hint("give one of them another name with AS; case does not count"));
+            return Err(Error::new(
+                Code::InvalidSql,
+                format!("two result columns are named `{}` and `{name}`", twin.name()),
+            )
+            .hint("give one of them another name with AS; case does not count"));
         }
         fields.push(Arc::new(Field::new(name, table_type(column.data_type(), name)?, true)));
     }
@@ -52,10 +55,14 @@ pub fn cast_to(from: &Schema, to: &Schema) -> Vec<Expr> {
 fn check_name(name: &str) -> Result<()> {
     let wrong = |c: &char| matches!(c, ' ' | ',' | ';' | '{' | '}' | '(' | ')' | '\n' | '\t' | '=');
     match name.chars().find(wrong) {
-        None if name.is_empty() => Err(Error::new(Code::InvalidSql, "a result column has no name").hint("add `AS name`")),
+        None if name.is_empty() => {
+            Err(Error::new(Code::InvalidSql, "a result column has no name").hint("add `AS name`"))
+        }
         None => Ok(()),
-        Some(c) => Err(Error::new(Code::InvalidSql, format!("a table's column can't be named `{name}`: {c:?} is not allowed"))
-            .hint("name it with AS, in letters, digits and `_`")),
+        Some(c) => {
+            Err(Error::new(Code::InvalidSql, format!("a table's column can't be named `{name}`: {c:?} is not allowed"))
+                .hint("name it with AS, in letters, digits and `_`"))
+        }
     }
 }
 
@@ -84,14 +91,23 @@ fn table_type(data_type: &DataType, column: &str) -> Result<DataType> {
         DataType::Date64 => DataType::Date32,
         DataType::Decimal32(p, s) | DataType::Decimal64(p, s) => DataType::Decimal128(*p, *s),
         DataType::Timestamp(_, Some(_)) => timestamp(),
-        DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, None) => {
+        DataType::Timestamp(
+            TimeUnit::Second | TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond,
+            None,
+        ) => {
             return fail(
                 "a timestamp without time zone",
-                format!("make it an instant with CAST({} AS timestamp): it is then read on the session's clock", quoted(column)),
+                format!(
+                    "make it an instant with CAST({} AS timestamp): it is then read on the session's clock",
+                    quoted(column)
+                ),
             );
         }
         DataType::Duration(_) | DataType::Interval(_) => {
-            return fail("an interval", format!("take its seconds with CAST({} AS bigint), or AS double", quoted(column)));
+            return fail(
+                "an interval",
+                format!("take its seconds with CAST({} AS bigint), or AS double", quoted(column)),
+            );
         }
         DataType::Null => {
             return fail("always null", "say what it would be, for example CAST(NULL AS string)".into());
@@ -122,7 +138,8 @@ fn table_type(data_type: &DataType, column: &str) -> Result<DataType> {
         DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(pair) if pair.len() == 2 => {
                 let part = |i: usize, name: &str| table_type(pair[i].data_type(), &format!("{column}.{name}"));
-                let pair = vec![Field::new("key", part(0, "key")?, false), Field::new("value", part(1, "value")?, true)];
+                let pair =
+                    vec![Field::new("key", part(0, "key")?, false), Field::new("value", part(1, "value")?, true)];
                 DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(pair.into()), false)), false)
             }
             _ => return fail("a malformed map", "cast it".into()),
@@ -183,7 +200,9 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        let schema = |names: &[&str]| Schema::new(names.iter().map(|n| Field::new(*n, DataType::Int32, true)).collect::<Vec<_>>());
+        let schema = |names: &[&str]| {
+            Schema::new(names.iter().map(|n| Field::new(*n, DataType::Int32, true)).collect::<Vec<_>>())
+        };
         assert!(table_schema(&schema(&["sum(x)"])).unwrap_err().hint.contains("AS"));
         assert!(table_schema(&schema(&["a", "A"])).unwrap_err().message.contains("`a` and `A`"));
         assert!(table_schema(&schema(&[])).is_err());

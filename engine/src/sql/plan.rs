@@ -23,9 +23,10 @@ use datafusion::{
 
 use super::{
     context::{Context, folded, folded_schema},
+    reads::tables_read,
     rewrite::rewrite,
     statement::{
-        Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tables_read, tokens, wildcard_of,
+        Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tokens, wildcard_of,
     },
     suggest,
 };
@@ -142,7 +143,8 @@ pub fn plan_columns(
     columns: &[String],
     filter: Option<&str>,
 ) -> Result<(Vec<Expr>, Option<Expr>)> {
-    let planner = Columns { state, input, schema: DFSchema::try_from(folded_schema(input))?, known: known_functions(state) };
+    let planner =
+        Columns { state, input, schema: DFSchema::try_from(folded_schema(input))?, known: known_functions(state) };
     let mut planned: Vec<(String, Expr)> = Vec::new();
     for text in columns {
         planned.extend(planner.column(text)?);
@@ -193,23 +195,35 @@ impl Columns<'_> {
             SelectItem::Wildcard(_) => return Ok(self.every()),
             ref item @ SelectItem::QualifiedWildcard(..) => return self.fields(text, item),
             SelectItem::ExprWithAliases { .. } => {
-                return Err(Error::new(Code::InvalidSql, format!("{}one expression with several aliases", place(Span::empty()))));
+                return Err(Error::new(
+                    Code::InvalidSql,
+                    format!("{}one expression with several aliases", place(Span::empty())),
+                ));
             }
         };
         let expr = self.plan(text, sql)?;
         let Some(name) = alias.or_else(|| natural_name(&expr)) else {
-            return Err(Error::new(Code::InvalidSql, format!("{}the expression has no name of its own", place(Span::empty())))
-                .hint("add `AS name`"));
+            return Err(Error::new(
+                Code::InvalidSql,
+                format!("{}the expression has no name of its own", place(Span::empty())),
+            )
+            .hint("add `AS name`"));
         };
         Ok(vec![(name, expr)])
     }
 
     /// `struct.*`: every field as a column.
     fn fields(&self, text: &str, item: &SelectItem) -> Result<Vec<(String, Expr)>> {
-        let parts = wildcard_of(item).map(|name| name.0.iter().filter_map(|part| part.as_ident().cloned()).collect::<Vec<_>>());
+        let parts =
+            wildcard_of(item).map(|name| name.0.iter().filter_map(|part| part.as_ident().cloned()).collect::<Vec<_>>());
         let mut parts = parts.unwrap_or_default();
         let sql = match parts.len() {
-            0 => return Err(Error::new(Code::InvalidSql, format!("{}`.*` needs a struct", within(text, Span::empty())))),
+            0 => {
+                return Err(Error::new(
+                    Code::InvalidSql,
+                    format!("{}`.*` needs a struct", within(text, Span::empty())),
+                ));
+            }
             1 => SqlExpr::Identifier(parts.remove(0)),
             _ => SqlExpr::CompoundIdentifier(parts),
         };
@@ -237,7 +251,11 @@ impl Columns<'_> {
             DataType::Boolean | DataType::Null => Ok(expr),
             other => Err(Error::new(
                 Code::InvalidSql,
-                format!("{}the filter is {}, not boolean", within(text, Span::empty()), super::types::type_name(&other)),
+                format!(
+                    "{}the filter is {}, not boolean",
+                    within(text, Span::empty()),
+                    super::types::type_name(&other)
+                ),
             )
             .hint("write a condition, such as `name IS NOT NULL`")),
         }
@@ -279,7 +297,9 @@ impl Columns<'_> {
         let unfolded = expr.transform_up(|expr| match expr {
             Expr::Column(column) => {
                 let field = self.input.fields().iter().find(|field| field.name().eq_ignore_ascii_case(&column.name));
-                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(field.map_or(&column.name, |field| field.name())))))
+                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
+                    field.map_or(&column.name, |field| field.name()),
+                ))))
             }
             other => Ok(Transformed::no(other)),
         });
@@ -294,7 +314,9 @@ impl Columns<'_> {
                 Expr::AggregateFunction(call) => Some(format!("`{}` is an aggregate", call.func.name())),
                 Expr::WindowFunction(_) => Some("this is a window function".into()),
                 Expr::Unnest(_) => Some("explode makes several rows of one".into()),
-                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => Some("this is a subquery".into()),
+                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
+                    Some("this is a subquery".into())
+                }
                 _ => return Ok(TreeNodeRecursion::Continue),
             };
             Ok(TreeNodeRecursion::Stop)
@@ -332,7 +354,9 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let at = |l: datafusion::common::Location| Location { line: l.line, column: l.column };
     let place = place(span.map_or_else(Span::empty, |span| Span { start: at(span.start), end: at(span.end) }));
-    let spelled = |name: &str| spellings.iter().find(|s| s.eq_ignore_ascii_case(name)).cloned().unwrap_or_else(|| name.to_string());
+    let spelled = |name: &str| {
+        spellings.iter().find(|s| s.eq_ignore_ascii_case(name)).cloned().unwrap_or_else(|| name.to_string())
+    };
     if let DataFusionError::SchemaError(inner, _) = error.find_root() {
         match inner.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
@@ -340,8 +364,11 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
                 if let [first, second, ..] = twins.as_slice()
                     && first != second
                 {
-                    return Error::new(Code::InvalidSql, format!("{place}`{}` may be `{first}` or `{second}`", field.name))
-                        .hint("the input has columns that differ only in case; declare a schema that names one of them");
+                    return Error::new(
+                        Code::InvalidSql,
+                        format!("{place}`{}` may be `{first}` or `{second}`", field.name),
+                    )
+                    .hint("the input has columns that differ only in case; declare a schema that names one of them");
                 }
                 let name = match &field.relation {
                     Some(relation) => format!("{relation}.{}", field.name),
@@ -360,7 +387,10 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
         }
     }
     let ours = Error::from(error);
-    let message = ours.message.trim_start_matches("Error during planning: ").trim_start_matches("This feature is not implemented: ");
+    let message = ours
+        .message
+        .trim_start_matches("Error during planning: ")
+        .trim_start_matches("This feature is not implemented: ");
     if message.starts_with(&place) || place.is_empty() {
         return Error { message: message.to_string(), ..ours };
     }

@@ -7,18 +7,22 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
-        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
-        GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query,
-        Select, SelectItem, Spanned, Subscript, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType as SqlType, Expr, Function,
+        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
+        OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor, UnaryOperator,
+        Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
         helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
 
 use super::{
-    calls::{INT, NAMES},
+    calls::{CAST, INT, NAMES},
     names, suggest,
+    syntax::{
+        arguments_mut, binary, call, cast, double, field, int_of, is_distinct, marked, name_of, not, number,
+        place_holder, rename, set_arguments, take, text, unmark,
+    },
 };
 use crate::error::{Code, Error, Result};
 
@@ -89,7 +93,9 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         match expr {
-            Expr::Lambda(lambda) => self.lambdas.push(lambda.params.iter().map(|p| p.name.value.to_ascii_lowercase()).collect()),
+            Expr::Lambda(lambda) => {
+                self.lambdas.push(lambda.params.iter().map(|p| p.name.value.to_ascii_lowercase()).collect())
+            }
             // Before its arguments are marked: some of them must stay what they are.
             Expr::Function(function) => {
                 if let Err(error) = self.check(function) {
@@ -125,12 +131,10 @@ impl VisitorMut for Rewriter<'_> {
                     }
                 }
             }
-            Expr::Function(function) => {
-                match finish(function) {
-                    Some(data_type) => *expr = cast(expr.clone(), data_type),
-                    None => mark_call(expr),
-                }
-            }
+            Expr::Function(function) => match finish(function) {
+                Some(data_type) => *expr = marked(CAST, vec![take(expr), cast(place_holder(), data_type)]),
+                None => mark_call(expr),
+            },
             Expr::Value(ValueWithSpan { value: Value::Number(digits, false), .. }) if digits.parse::<i32>().is_ok() => {
                 *expr = marked(INT, vec![number(digits)]);
             }
@@ -150,6 +154,10 @@ impl VisitorMut for Rewriter<'_> {
                 let to = binary(value, BinaryOperator::LtEq, take(high));
                 let between = Expr::Nested(Box::new(binary(from, BinaryOperator::And, to)));
                 *expr = if *negated { not(between) } else { between };
+            }
+            Expr::Cast { expr: value, data_type, array: false, format: None, .. } => {
+                let target = cast(place_holder(), data_type.clone());
+                *expr = marked(CAST, vec![take(value), target]);
             }
             Expr::Struct { values, fields } if fields.is_empty() => *expr = named_struct(std::mem::take(values)),
             Expr::Extract { field, expr: value, .. } => {
@@ -242,7 +250,10 @@ impl Rewriter<'_> {
 /// function gives another one than Spark's.
 fn finish(function: &mut Function) -> Option<SqlType> {
     let name = name_of(function)?;
-    if matches!(names::behind(&name), "ntile" | "lag" | "lead" | "nth_value" | "percentile_cont" | "approx_percentile_cont") {
+    if matches!(
+        names::behind(&name),
+        "ntile" | "lag" | "lead" | "nth_value" | "percentile_cont" | "approx_percentile_cont"
+    ) {
         arguments_mut(function).into_iter().for_each(unmark);
     }
     if let Some(WindowType::WindowSpec(window)) = &mut function.over
@@ -281,7 +292,7 @@ fn spell_out(expr: &mut Expr) {
         // forall(xs, x -> p) is NOT exists(xs, x -> NOT p), in three-valued logic, too.
         ("forall", 2) => {
             if let Some(Expr::Lambda(LambdaFunction { body, .. })) = args.get_mut(1) {
-                *body = Box::new(not(take(body)));
+                **body = not(take(body));
                 set_arguments(function, args);
                 rename(function, "exists");
                 *expr = not(expr.clone());
@@ -301,7 +312,11 @@ fn spell_out(expr: &mut Expr) {
         }
         ("count", 2..) if is_distinct(function) => {
             // Rows in which any of them is null do not count.
-            let condition = args.iter().cloned().map(|arg| Expr::IsNotNull(Box::new(arg))).reduce(|a, b| binary(a, BinaryOperator::And, b));
+            let condition = args
+                .iter()
+                .cloned()
+                .map(|arg| Expr::IsNotNull(Box::new(arg)))
+                .reduce(|a, b| binary(a, BinaryOperator::And, b));
             let result = named_struct(args);
             let case = Expr::Case {
                 case_token: AttachedToken::empty(),
@@ -355,41 +370,14 @@ fn spell_out(expr: &mut Expr) {
 /// Marks a plain call of a function that is planned by types.
 fn mark_call(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
-    let plain = function.over.is_none() && function.filter.is_none() && function.within_group.is_empty() && !is_distinct(function);
+    let plain = function.over.is_none()
+        && function.filter.is_none()
+        && function.within_group.is_empty()
+        && !is_distinct(function);
     let Some(name) = name_of(function).filter(|name| plain && NAMES.contains(&name.as_str())) else { return };
     let mut values = vec![place_holder()];
-    values.extend(arguments_mut(function).into_iter().map(|argument| take(argument)));
+    values.extend(arguments_mut(function).into_iter().map(take));
     *expr = marked(&name, values);
-}
-
-/// The value before a call's arguments: a call may have none, and the name must stand somewhere.
-fn place_holder() -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::Null, span: Span::empty() })
-}
-
-fn marked(name: &str, values: Vec<Expr>) -> Expr {
-    Expr::Dictionary(values.into_iter().map(|value| DictionaryField { key: Ident::new(name), value: Box::new(value) }).collect())
-}
-
-/// The digits of a marked integer.
-fn int_of(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::Dictionary(fields) => match fields.as_slice() {
-            [DictionaryField { key, value }] if key.value == INT => match value.as_ref() {
-                Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => Some(digits),
-                _ => None,
-            },
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Makes a marked integer a plain one again.
-fn unmark(expr: &mut Expr) {
-    if let Some(digits) = int_of(expr) {
-        *expr = number(digits);
-    }
 }
 
 fn named_struct(values: Vec<Expr>) -> Expr {
@@ -406,84 +394,4 @@ fn named_struct(values: Vec<Expr>) -> Expr {
         args.extend([text(&name), value]);
     }
     call("named_struct", args)
-}
-
-fn name_of(function: &Function) -> Option<String> {
-    match function.name.0.as_slice() {
-        [part] => part.as_ident().map(|name| name.value.to_ascii_lowercase()),
-        _ => None,
-    }
-}
-
-fn rename(function: &mut Function, name: &str) {
-    let span = function.name.span();
-    function.name = ObjectName::from(vec![Ident::with_span(span, name)]);
-}
-
-fn is_distinct(function: &Function) -> bool {
-    matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
-}
-
-/// The plain arguments of a call.
-fn arguments_mut(function: &mut Function) -> Vec<&mut Expr> {
-    let FunctionArguments::List(list) = &mut function.args else { return Vec::new() };
-    list.args
-        .iter_mut()
-        .filter_map(|arg| match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-            _ => None,
-        })
-        .collect()
-}
-
-fn set_arguments(function: &mut Function, args: Vec<Expr>) {
-    if let FunctionArguments::List(list) = &mut function.args {
-        list.args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    }
-}
-
-fn call(name: &str, args: Vec<Expr>) -> Expr {
-    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(names::behind(name))]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
-}
-
-fn take(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, place_holder())
-}
-
-fn field(name: &Ident) -> AccessExpr {
-    AccessExpr::Subscript(Subscript::Index { index: text(&name.value) })
-}
-
-fn text(value: &str) -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(value.to_string()), span: Span::empty() })
-}
-
-fn number(digits: &str) -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::Number(digits.to_string(), false), span: Span::empty() })
-}
-
-fn not(expr: Expr) -> Expr {
-    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(expr))) }
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
-}
-
-fn cast(expr: Expr, data_type: SqlType) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
-}
-
-fn double(expr: Expr) -> Expr {
-    cast(expr, SqlType::Double(ExactNumberInfo::None))
 }

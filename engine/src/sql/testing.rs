@@ -151,9 +151,10 @@ pub(crate) async fn check(zone: &str, examples: &[(&str, &str)]) {
         let schema = Arc::new(Schema::new(
             batches[0].schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
         ));
-        let columns = batches[0].columns().iter().map(|column| {
-            concat(&[column.as_ref(), new_null_array(column.data_type(), 1).as_ref()]).unwrap()
-        });
+        let columns = batches[0]
+            .columns()
+            .iter()
+            .map(|column| concat(&[column.as_ref(), new_null_array(column.data_type(), 1).as_ref()]).unwrap());
         let table = RecordBatch::try_new(schema, columns.collect()).unwrap();
         let state = session(zone, vec![("x", table)]);
         let found = value(&state, &format!("SELECT {with_columns} AS v FROM t.x")).await;

@@ -18,8 +18,13 @@ use super::{
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
-        Kernel::function("split", |types| texts_and_int("split", types, 2), |_, _| Ok(list_of(DataType::Utf8, false)), split),
-        Kernel::function("regexp_replace", |types| three_texts(types), |_, _| Ok(DataType::Utf8), regexp_replace),
+        Kernel::function(
+            "split",
+            |types| texts_and_int("split", types, 2),
+            |_, _| Ok(list_of(DataType::Utf8, false)),
+            split,
+        ),
+        Kernel::function("regexp_replace", three_texts, |_, _| Ok(DataType::Utf8), regexp_replace),
         Kernel::function(
             "regexp_extract",
             |types| texts_and_int("regexp_extract", types, 2),
@@ -50,7 +55,10 @@ fn three_texts(types: &[DataType]) -> Result<Vec<DataType>> {
 
 fn texts_and_int(name: &str, types: &[DataType], texts: usize) -> Result<Vec<DataType>> {
     if types.len() < texts || types.len() > texts + 1 {
-        return Err(wrong_call(format!("{name} takes a text, a pattern and, if needed, a number; it got {} arguments", types.len())));
+        return Err(wrong_call(format!(
+            "{name} takes a text, a pattern and, if needed, a number; it got {} arguments",
+            types.len()
+        )));
     }
     let mut accepted = vec![DataType::Utf8; texts];
     accepted.resize(types.len(), DataType::Int32);
@@ -81,7 +89,12 @@ impl Patterns {
 }
 
 /// Text, pattern and the third argument of a row; `None` when one is null.
-fn row<'a>(text: &'a StringArray, pattern: &'a StringArray, number: Option<&Int32Array>, i: usize) -> Option<(&'a str, &'a str, Option<i32>)> {
+fn row<'a>(
+    text: &'a StringArray,
+    pattern: &'a StringArray,
+    number: Option<&Int32Array>,
+    i: usize,
+) -> Option<(&'a str, &'a str, Option<i32>)> {
     let number = match number {
         Some(number) if number.is_null(i) => return None,
         Some(number) => Some(number.value(i)),
@@ -181,7 +194,10 @@ fn regexp_replace(arguments: &Arguments) -> Result<ArrayRef> {
 fn group(regex: &Regex, group: Option<i32>) -> Result<usize> {
     let group = group.unwrap_or(1);
     usize::try_from(group).ok().filter(|group| *group < regex.captures_len()).ok_or_else(|| {
-        wrong_call(format!("regular expression `{regex}` has {} groups, so there is no group {group}", regex.captures_len() - 1))
+        wrong_call(format!(
+            "regular expression `{regex}` has {} groups, so there is no group {group}",
+            regex.captures_len() - 1
+        ))
     })
 }
 
@@ -236,7 +252,11 @@ fn initcap(arguments: &Arguments) -> Result<ArrayRef> {
         buffer.clear();
         let mut first = true;
         for c in value.chars() {
-            if first { buffer.extend(c.to_uppercase()) } else { buffer.extend(c.to_lowercase()) }
+            if first {
+                buffer.extend(c.to_uppercase())
+            } else {
+                buffer.extend(c.to_lowercase())
+            }
             first = c == ' ';
         }
         out.append_value(&buffer);

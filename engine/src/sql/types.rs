@@ -254,7 +254,9 @@ impl Reader<'_> {
                     _ => return Err(self.error("decimal takes a precision and a scale")),
                 };
                 decimal(precision, scale).ok_or_else(|| {
-                    self.error(format!("decimal({precision},{scale}) does not fit: at most decimal(38,38), scale ≤ precision"))
+                    self.error(format!(
+                        "decimal({precision},{scale}) does not fit: at most decimal(38,38), scale ≤ precision"
+                    ))
                 })?
             }
             "array" => {

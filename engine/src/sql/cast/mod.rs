@@ -15,7 +15,10 @@ use arrow::{
     compute::{CastOptions, cast_with_options},
     datatypes::{DataType, FieldRef},
 };
-use datafusion::{common::Result, logical_expr::ScalarUDF};
+use datafusion::{
+    common::{Result, ScalarValue},
+    logical_expr::{Expr, ScalarUDF},
+};
 
 use super::{
     kernel::{Arguments, Kernel, wrong_call},
@@ -30,7 +33,11 @@ pub(crate) fn function() -> Arc<ScalarUDF> {
     Kernel::function(
         NAME,
         |types| {
-            if types.len() == 2 { Ok(types.to_vec()) } else { Err(wrong_call("lenient_cast takes a value and a typed NULL")) }
+            if types.len() == 2 {
+                Ok(types.to_vec())
+            } else {
+                Err(wrong_call("lenient_cast takes a value and a typed NULL"))
+            }
         },
         |fields, _| match fields {
             [_, target] => Ok(target.data_type().clone()),
@@ -40,10 +47,16 @@ pub(crate) fn function() -> Arc<ScalarUDF> {
     )
 }
 
+/// A call of `lenient_cast`. Unlike DataFusion's own cast it is part of a column's name, so that one value may be cast to several types.
+pub(crate) fn lenient_cast(value: Expr, to: &DataType) -> Result<Expr> {
+    Ok(function().call(vec![value, Expr::Literal(ScalarValue::try_from(to)?, None)]))
+}
+
 /// Casts an array; `session` is the clock of texts and dates without a zone.
 pub(crate) fn cast(array: &ArrayRef, to: &DataType, session: Zone) -> Result<ArrayRef> {
     use DataType::{
-        Date32, Date64, Dictionary, Duration, Interval, LargeList, LargeUtf8, List, Map, Null, Struct, Timestamp, Utf8, Utf8View,
+        Date32, Date64, Dictionary, Duration, Interval, LargeList, LargeUtf8, List, Map, Null, Struct, Timestamp, Utf8,
+        Utf8View,
     };
     let from = array.data_type();
     match (from, to) {
@@ -55,17 +68,33 @@ pub(crate) fn cast(array: &ArrayRef, to: &DataType, session: Zone) -> Result<Arr
         (Struct(_), Struct(fields)) => {
             let array = array.as_struct();
             if array.num_columns() != fields.len() {
-                return Err(wrong_call(format!("can't cast a struct of {} fields to one of {}", array.num_columns(), fields.len())));
+                return Err(wrong_call(format!(
+                    "can't cast a struct of {} fields to one of {}",
+                    array.num_columns(),
+                    fields.len()
+                )));
             }
-            let columns = array.columns().iter().zip(fields).map(|(column, field)| cast(column, field.data_type(), session));
+            let columns =
+                array.columns().iter().zip(fields).map(|(column, field)| cast(column, field.data_type(), session));
             let columns = columns.collect::<Result<Vec<_>>>()?;
-            Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, array.nulls().cloned(), array.len())?))
+            Ok(Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                columns,
+                array.nulls().cloned(),
+                array.len(),
+            )?))
         }
         (Map(..), Map(entries, ordered)) => {
             let array = array.as_map();
             let all: ArrayRef = Arc::new(array.entries().clone());
             let cast = cast(&all, entries.data_type(), session)?.as_struct().clone();
-            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), array.offsets().clone(), cast, array.nulls().cloned(), *ordered)?))
+            Ok(Arc::new(MapArray::try_new(
+                Arc::clone(entries),
+                array.offsets().clone(),
+                cast,
+                array.nulls().cloned(),
+                *ordered,
+            )?))
         }
         (Utf8 | LargeUtf8 | Utf8View, to) => read::from_text(array, to, session),
         (from, Utf8) => write::to_text(array, from, session),
@@ -80,7 +109,12 @@ pub(crate) fn cast(array: &ArrayRef, to: &DataType, session: Zone) -> Result<Arr
 fn list<O: OffsetSizeTrait>(array: &ArrayRef, field: &FieldRef, session: Zone) -> Result<ArrayRef> {
     let array = array.as_list::<O>();
     let values = cast(array.values(), field.data_type(), session)?;
-    Ok(Arc::new(GenericListArray::<O>::try_new(Arc::clone(field), array.offsets().clone(), values, array.nulls().cloned())?))
+    Ok(Arc::new(GenericListArray::<O>::try_new(
+        Arc::clone(field),
+        array.offsets().clone(),
+        values,
+        array.nulls().cloned(),
+    )?))
 }
 
 /// Arrow's own cast; what does not fit is NULL.

@@ -6,8 +6,8 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, TimestampMicrosecondArray},
     compute::cast as plain_cast,
     datatypes::{
-        DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit,
-        TimeUnit, TimestampMicrosecondType,
+        DataType, Date32Type, Decimal128Type, DurationMicrosecondType, Float64Type, Int64Type,
+        IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
     },
 };
 use datafusion::common::Result;
@@ -21,9 +21,8 @@ use crate::sql::time::{
 /// Casts a timestamp, date, duration or interval to anything but a text.
 pub(super) fn from_moment(array: &ArrayRef, to: &DataType, session: Zone) -> Result<ArrayRef> {
     match (array.data_type(), to) {
-        (DataType::Duration(_), DataType::Duration(_) | DataType::Interval(_)) | (DataType::Interval(_), DataType::Interval(_)) => {
-            arrow_cast(array, to)
-        }
+        (DataType::Duration(_), DataType::Duration(_) | DataType::Interval(_))
+        | (DataType::Interval(_), DataType::Interval(_)) => arrow_cast(array, to),
         (DataType::Duration(_) | DataType::Interval(_), to) => {
             let micros = durations(array)?;
             match to {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array},
-    datatypes::{
-        DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    },
+    datatypes::{DataType, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type},
 };
 use datafusion::common::Result;
 
@@ -34,7 +32,9 @@ pub(super) fn to_number(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             };
             Ok(narrow(&array.as_primitive::<Decimal128Type>().unary(|v| (v / unit) as i64), to))
         }
-        DataType::UInt64 | DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal256(..) => arrow_cast(array, to),
+        DataType::UInt64 | DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal256(..) => {
+            arrow_cast(array, to)
+        }
         _ => Ok(narrow(arrow_cast(array, &DataType::Int64)?.as_primitive::<Int64Type>(), to)),
     }
 }

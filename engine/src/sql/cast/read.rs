@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, AsArray, ArrowPrimitiveType, BooleanArray, PrimitiveArray, StringArray},
+    array::{ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, StringArray},
     datatypes::{
-        DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
+        DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+        TimestampMicrosecondType,
     },
 };
 use datafusion::common::Result;
@@ -150,7 +151,14 @@ mod tests {
 
     #[test]
     fn decimals_lose_their_exponent() {
-        for (text, expected) in [("1.5", "1.5"), ("1.5e3", "1500"), ("15e-3", "0.015"), ("-1.25E1", "-12.5"), ("x", "x"), ("1e999", "1e999")] {
+        for (text, expected) in [
+            ("1.5", "1.5"),
+            ("1.5e3", "1500"),
+            ("15e-3", "0.015"),
+            ("-1.25E1", "-12.5"),
+            ("x", "x"),
+            ("1e999", "1e999"),
+        ] {
             assert_eq!(plain_decimal(text), expected);
         }
     }

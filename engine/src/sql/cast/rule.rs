@@ -3,17 +3,17 @@
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{
-        DFSchema, Result, ScalarValue,
+        DFSchema, Result,
         config::ConfigOptions,
         tree_node::{Transformed, TreeNode},
     },
     logical_expr::{
-        Cast, Expr, ExprSchemable, LogicalPlan, TryCast, expr::ScalarFunction, expr_rewriter::NamePreserver, utils::merge_schema,
+        Cast, Expr, ExprSchemable, LogicalPlan, TryCast, expr_rewriter::NamePreserver, utils::merge_schema,
     },
     optimizer::AnalyzerRule,
 };
 
-use super::function;
+use super::lenient_cast;
 
 /// Runs after type coercion, so that it sees the casts that coercion adds, too.
 #[derive(Debug, Default)]
@@ -50,9 +50,7 @@ fn lenient(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         if !differs(&value.get_type(schema)?, field.data_type()) {
             return Ok(Transformed::no(expr));
         }
-        let target = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
-        let call = ScalarFunction::new_udf(function(), vec![value.as_ref().clone(), target]);
-        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        Ok(Transformed::yes(lenient_cast(value.as_ref().clone(), field.data_type())?))
     })
 }
 
@@ -71,7 +69,9 @@ pub(crate) fn differs(from: &DataType, to: &DataType) -> bool {
         }
         (Map(from, _), Map(to, _)) => differs(from.data_type(), to.data_type()),
         (from, to) if is_text(to) => {
-            from.is_floating() || matches!(from, Timestamp(..) | Duration(_) | Interval(_)) || (from.is_nested() && *to == Utf8)
+            from.is_floating()
+                || matches!(from, Timestamp(..) | Duration(_) | Interval(_))
+                || (from.is_nested() && *to == Utf8)
         }
         (Timestamp(..), to) if to.is_numeric() => true,
         (Timestamp(..), Date32 | Boolean) => true,
@@ -79,7 +79,9 @@ pub(crate) fn differs(from: &DataType, to: &DataType) -> bool {
         (Timestamp(_, from), Timestamp(_, to)) => from.is_some() != to.is_some(),
         (Duration(_) | Interval(_), to) => to.is_numeric(),
         (from, Timestamp(..)) => from.is_numeric(),
-        (from, to) if to.is_integer() => from.is_floating() || from.is_decimal() || (from.is_integer() && width(to) < width(from)),
+        (from, to) if to.is_integer() => {
+            from.is_floating() || from.is_decimal() || (from.is_integer() && width(to) < width(from))
+        }
         (from, to) if to.is_decimal() => from.is_floating() || whole_digits(to) < whole_digits(from),
         _ => false,
     }
@@ -92,9 +94,10 @@ fn width(integer: &DataType) -> usize {
 /// Decimal digits before the point that a type has room for.
 fn whole_digits(data_type: &DataType) -> i32 {
     match data_type {
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
-            i32::from(*p) - i32::from(*s)
-        }
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => i32::from(*p) - i32::from(*s),
         DataType::Int8 | DataType::UInt8 => 3,
         DataType::Int16 | DataType::UInt16 => 5,
         DataType::Int32 | DataType::UInt32 => 10,

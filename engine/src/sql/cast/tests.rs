@@ -113,7 +113,10 @@ async fn the_session_clock_counts() {
             ("CAST(«DATE '2021-12-25'» AS timestamp)", "2021-12-24T23:00:00Z timestamp"),
             ("hour(«TIMESTAMP '2021-12-25 07:00:00Z'»)", "8 int"),
             ("date_trunc('day', «TIMESTAMP '2021-12-25 07:00:00Z'»)", "2021-12-24T23:00:00Z timestamp"),
-            ("date_format(«TIMESTAMP '2021-12-25 07:00:00Z'», 'yyyy-MM-dd HH:mm VV XXX')", "2021-12-25 08:00 Europe/Paris +01:00 string"),
+            (
+                "date_format(«TIMESTAMP '2021-12-25 07:00:00Z'», 'yyyy-MM-dd HH:mm VV XXX')",
+                "2021-12-25 08:00 Europe/Paris +01:00 string",
+            ),
             ("to_timestamp(«'25/12/2021 08:00'», 'dd/MM/yyyy HH:mm')", "2021-12-25T07:00:00Z timestamp"),
             ("to_date(«TIMESTAMP '2021-12-24 23:30:00Z'»)", "2021-12-25 date"),
         ],

@@ -18,10 +18,18 @@ use crate::sql::time::{
 pub(super) fn to_text(array: &ArrayRef, from: &DataType, session: Zone) -> Result<ArrayRef> {
     match from {
         DataType::Float32 => Ok(Arc::new(
-            array.as_primitive::<Float32Type>().iter().map(|v| v.map(|v| float(&format!("{v:e}")))).collect::<StringArray>(),
+            array
+                .as_primitive::<Float32Type>()
+                .iter()
+                .map(|v| v.map(|v| float(&format!("{v:e}"))))
+                .collect::<StringArray>(),
         )),
         DataType::Float64 => Ok(Arc::new(
-            array.as_primitive::<Float64Type>().iter().map(|v| v.map(|v| float(&format!("{v:e}")))).collect::<StringArray>(),
+            array
+                .as_primitive::<Float64Type>()
+                .iter()
+                .map(|v| v.map(|v| float(&format!("{v:e}"))))
+                .collect::<StringArray>(),
         )),
         DataType::Timestamp(_, zone) => {
             let clock = if zone.is_some() { session } else { Zone::UTC };
@@ -37,15 +45,22 @@ pub(super) fn to_text(array: &ArrayRef, from: &DataType, session: Zone) -> Resul
             let items = items.as_string::<i32>();
             Ok(join(list.len(), |i| {
                 let (start, end) = (list.offsets()[i] as usize, list.offsets()[i + 1] as usize);
-                list.is_valid(i).then(|| ("[", "]", (start..end).map(|j| items.is_valid(j).then(|| items.value(j))).collect()))
+                list.is_valid(i)
+                    .then(|| ("[", "]", (start..end).map(|j| items.is_valid(j).then(|| items.value(j))).collect()))
             }))
         }
         DataType::Struct(_) => {
             let array = array.as_struct();
-            let columns = array.columns().iter().map(|column| cast(column, &DataType::Utf8, session)).collect::<Result<Vec<_>>>()?;
+            let columns = array
+                .columns()
+                .iter()
+                .map(|column| cast(column, &DataType::Utf8, session))
+                .collect::<Result<Vec<_>>>()?;
             Ok(join(array.len(), |i| {
                 let fields = columns.iter().map(|column| column.as_string::<i32>());
-                array.is_valid(i).then(|| ("{", "}", fields.map(|field| field.is_valid(i).then(|| field.value(i))).collect()))
+                array
+                    .is_valid(i)
+                    .then(|| ("{", "}", fields.map(|field| field.is_valid(i).then(|| field.value(i))).collect()))
             }))
         }
         _ => arrow_cast(array, &DataType::Utf8),
@@ -105,7 +120,13 @@ fn timestamp(instant: i64, clock: Zone) -> String {
     let (year, month, day) = civil_from_days(local.div_euclid(DAY));
     let micros = local.rem_euclid(DAY);
     let seconds = micros / SECOND;
-    let sign = if year < 0 { "-" } else if year > 9999 { "+" } else { "" };
+    let sign = if year < 0 {
+        "-"
+    } else if year > 9999 {
+        "+"
+    } else {
+        ""
+    };
     let mut text = format!(
         "{sign}{:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
         year.unsigned_abs(),

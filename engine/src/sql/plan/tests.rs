@@ -5,7 +5,7 @@ use arrow::{
     datatypes::{DataType, Field},
     json::ReaderBuilder,
 };
-use datafusion::logical_expr::{LogicalPlanBuilder, LogicalPlan};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
 use super::*;
 use crate::sql::{
@@ -96,7 +96,13 @@ async fn the_example_pipelines_columns() {
 #[tokio::test]
 async fn names_do_not_depend_on_case() {
     let (schema, found) = select(
-        &["createdat", "CREATEDAT AS `As Written`", "transform(BOOKS, B -> b.METADATA.pages) AS Pages", "Metadata.NAME", "`createdAt` AS c"],
+        &[
+            "createdat",
+            "CREATEDAT AS `As Written`",
+            "transform(BOOKS, B -> b.METADATA.pages) AS Pages",
+            "Metadata.NAME",
+            "`createdAt` AS c",
+        ],
         Some("CreatedAt IS NOT NULL AND metadata.Name LIKE 'A%'"),
     )
     .await;
@@ -182,7 +188,11 @@ fn wrong_columns_are_explained() {
         let error = refused(&[text], None);
         assert!(error.message.contains(message) && error.hint.contains(hint), "{text}: {error}");
     }
-    assert!(refused(&["size_mb", "createdAt AS Size_MB"], None).message.contains("two columns are named `size_mb` and `Size_MB`"));
+    assert!(
+        refused(&["size_mb", "createdAt AS Size_MB"], None)
+            .message
+            .contains("two columns are named `size_mb` and `Size_MB`")
+    );
 }
 
 #[test]
@@ -196,12 +206,14 @@ fn columns_that_differ_only_in_case_are_ambiguous() {
     let error = plan_columns(&state, &input, &["createdAt".into()], None).unwrap_err();
     assert!(error.message.contains("may be `createdAt` or `createdat`"), "{error}");
     assert_eq!(plan_columns(&state, &input, &["x".into()], None).unwrap().0.len(), 1);
-    assert_eq!(plan_columns(&state, &input, &[], None).is_err(), true, "a table could not hold both");
+    assert!(plan_columns(&state, &input, &[], None).is_err(), "a table could not hold both");
 }
 
 /// The tables of the questions, small.
 fn lake() -> SessionState {
-    let times = |values: Vec<Option<i64>>| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")) };
+    let times = |values: Vec<Option<i64>>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
+    };
     let texts = |values: Vec<Option<&str>>| -> ArrayRef { Arc::new(StringArray::from(values)) };
     let hour = 3_600_000_000i64;
     let base = 1_640_412_000_000_000i64; // 2021-12-25 06:00 UTC, 07:00 +01:00
@@ -215,10 +227,13 @@ fn lake() -> SessionState {
     let movies = batch(vec![
         ("title", texts(vec![Some("unforgiven"), Some("rush"), Some("alien")])),
         ("duration_mins", Arc::new(Int32Array::from(vec![100, 200, 87]))),
-        ("Info", Arc::new(StructArray::from(vec![(
-            Arc::new(Field::new("originalLanguage", DataType::Utf8, true)),
-            texts(vec![Some("en"), None, Some("th")]),
-        )]))),
+        (
+            "Info",
+            Arc::new(StructArray::from(vec![(
+                Arc::new(Field::new("originalLanguage", DataType::Utf8, true)),
+                texts(vec![Some("en"), None, Some("th")]),
+            )])),
+        ),
     ]);
     session("UTC", vec![("streams", streams), ("movies", movies)])
 }
@@ -286,13 +301,43 @@ async fn planning_errors_have_a_place_and_a_way_out() {
     for (sql, code, message, hint) in [
         ("SELECT *\nFROM t.moviez", Code::TableNotFound, "no table `t.moviez`", "did you mean `t.movies`?"),
         ("SELECT *\nFROM other.x", Code::TableNotFound, "no table `other.x`", "tables: `t.movies`, `t.streams`"),
-        ("SELECT title,\n  durationmins FROM t.movies", Code::InvalidSql, "q.sql:2:3: there is no column `durationmins`", "did you mean `duration_mins`?"),
-        ("SELECT m.titel FROM t.movies m", Code::InvalidSql, "q.sql:1:8: there is no column `m.titel`", "did you mean `title`?"),
+        (
+            "SELECT title,\n  durationmins FROM t.movies",
+            Code::InvalidSql,
+            "q.sql:2:3: there is no column `durationmins`",
+            "did you mean `duration_mins`?",
+        ),
+        (
+            "SELECT m.titel FROM t.movies m",
+            Code::InvalidSql,
+            "q.sql:1:8: there is no column `m.titel`",
+            "did you mean `title`?",
+        ),
         ("SELECT sizembb FROM t.streams", Code::InvalidSql, "no column `sizembb`", "`sizeMb`"),
-        ("SELECT info.language FROM t.movies", Code::InvalidSql, "`info` has no field `language`", "`originalLanguage`"),
-        ("SELECT\n lowwer(title) FROM t.movies", Code::InvalidSql, "q.sql:2:2: there is no function `lowwer`", "did you mean `lower`?"),
-        ("SELECT title FROM t.movies m JOIN t.movies n ON m.title = n.title", Code::InvalidSql, "`title` is a column of several tables", "table.title"),
-        ("SELECT m.title, n.title FROM t.movies m JOIN t.movies n ON m.title = n.title", Code::InvalidSql, "two result columns are named", "AS"),
+        (
+            "SELECT info.language FROM t.movies",
+            Code::InvalidSql,
+            "`info` has no field `language`",
+            "`originalLanguage`",
+        ),
+        (
+            "SELECT\n lowwer(title) FROM t.movies",
+            Code::InvalidSql,
+            "q.sql:2:2: there is no function `lowwer`",
+            "did you mean `lower`?",
+        ),
+        (
+            "SELECT title FROM t.movies m JOIN t.movies n ON m.title = n.title",
+            Code::InvalidSql,
+            "`title` is a column of several tables",
+            "table.title",
+        ),
+        (
+            "SELECT m.title, n.title FROM t.movies m JOIN t.movies n ON m.title = n.title",
+            Code::InvalidSql,
+            "two result columns are named",
+            "AS",
+        ),
         ("SELECT title, count(*) AS n FROM t.movies", Code::InvalidSql, "q.sql:1:8", ""),
         ("SELECT CAST(title AS numbr) AS x FROM t.movies", Code::InvalidSql, "there is no type `numbr`", ""),
         ("SELECT * FROM generate_serie(1, 2)", Code::InvalidSql, "table function", ""),
@@ -310,7 +355,10 @@ async fn explain_and_table_functions_work() {
     let plan = plan_select(&state, &parse_select("EXPLAIN SELECT title FROM t.movies", "").unwrap()).await.unwrap();
     assert!(matches!(plan, LogicalPlan::Explain(_)));
     assert_eq!(query(&state, "SELECT sum(value) AS s FROM range(10)").await, ["45"]);
-    assert_eq!(query(&state, "SELECT * FROM VALUES (1, 'a'), (2, 'b') AS v(x, y) ORDER BY x DESC").await, ["2 | b", "1 | a"]);
+    assert_eq!(
+        query(&state, "SELECT * FROM VALUES (1, 'a'), (2, 'b') AS v(x, y) ORDER BY x DESC").await,
+        ["2 | b", "1 | a"]
+    );
 }
 
 #[tokio::test]
@@ -328,8 +376,12 @@ async fn a_result_gets_the_types_of_a_table() {
     let table = table_schema(&columns).unwrap();
     let plan = LogicalPlanBuilder::from(plan).project(cast_to(&columns, &table)).unwrap().build().unwrap();
     let (schema, batches) = run_plan(&state, &plan).await.unwrap();
-    assert_eq!(ddl(&schema), "movie_title string, n bigint, users bigint, emails array<string>, last timestamp, place int");
-    let without_nullability = |schema: &Schema| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+    assert_eq!(
+        ddl(&schema),
+        "movie_title string, n bigint, users bigint, emails array<string>, last timestamp, place int"
+    );
+    let without_nullability =
+        |schema: &Schema| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
     assert_eq!(without_nullability(&schema), without_nullability(&table));
     assert_eq!(rows(&batches).len(), 3);
 }
@@ -342,8 +394,14 @@ async fn fields_may_be_used_anywhere() {
         (
             "s",
             Arc::new(StructArray::from(vec![
-                (Arc::new(Field::new("f", DataType::Int32, true)), Arc::new(Int32Array::from(vec![10, 20, 30])) as ArrayRef),
-                (Arc::new(Field::new("g", DataType::Utf8, true)), Arc::new(StringArray::from(vec!["x", "y", "y"])) as ArrayRef),
+                (
+                    Arc::new(Field::new("f", DataType::Int32, true)),
+                    Arc::new(Int32Array::from(vec![10, 20, 30])) as ArrayRef,
+                ),
+                (
+                    Arc::new(Field::new("g", DataType::Utf8, true)),
+                    Arc::new(StringArray::from(vec!["x", "y", "y"])) as ArrayRef,
+                ),
             ])),
         ),
     ]);
@@ -352,15 +410,39 @@ async fn fields_may_be_used_anywhere() {
         ("SELECT k AS k, s.f AS f FROM t.n WHERE s.g = 'y' ORDER BY s.f DESC", vec!["3 | 30", "2 | 20"]),
         ("SELECT k AS k, s.f AS f FROM (SELECT k AS k, s AS s FROM t.n) WHERE s.g = 'y' AND k > 2", vec!["3 | 30"]),
         ("SELECT k AS f, s.f AS k FROM (SELECT k AS k, s FROM t.n) q WHERE q.s.g = 'y' AND k > 2", vec!["3 | 30"]),
-        ("SELECT s.g AS g, sum(s.f) AS total, max(k) AS k FROM t.n GROUP BY s.g ORDER BY g", vec!["x | 10 | 1", "y | 50 | 3"]),
-        ("SELECT a.k, b.s.f FROM t.n a JOIN t.n b ON a.s.f = b.s.f AND a.s.g = b.s.g WHERE b.s.f > 10 ORDER BY a.k", vec!["2 | 20", "3 | 30"]),
-        ("SELECT a.k AS k, b.f AS f FROM t.n a LEFT JOIN (SELECT k AS k, s.f AS f FROM t.n WHERE s.f < 15) b ON a.k = b.k ORDER BY 1", vec!["1 | 10", "2 | null", "3 | null"]),
-        ("SELECT k, row_number() OVER (PARTITION BY s.g ORDER BY s.f DESC) AS n FROM t.n ORDER BY k", vec!["1 | 1", "2 | 2", "3 | 1"]),
-        ("WITH a AS (SELECT k, s FROM t.n), b AS (SELECT k AS k, s.g AS g, s FROM a) SELECT k, g, s.f AS f FROM b WHERE s.f = 20", vec!["2 | y | 20"]),
-        ("SELECT k, s.f FROM t.n UNION ALL SELECT k AS k, s.f AS f FROM t.n WHERE s.g = 'x' ORDER BY 1, 2", vec!["1 | 10", "1 | 10", "2 | 20", "3 | 30"]),
-        ("SELECT transform(array(k, 2), x -> x + s.f) AS v FROM t.n WHERE exists(array(k), x -> x = 3)", vec!["[33, 32]"]),
+        (
+            "SELECT s.g AS g, sum(s.f) AS total, max(k) AS k FROM t.n GROUP BY s.g ORDER BY g",
+            vec!["x | 10 | 1", "y | 50 | 3"],
+        ),
+        (
+            "SELECT a.k, b.s.f FROM t.n a JOIN t.n b ON a.s.f = b.s.f AND a.s.g = b.s.g WHERE b.s.f > 10 ORDER BY a.k",
+            vec!["2 | 20", "3 | 30"],
+        ),
+        (
+            "SELECT a.k AS k, b.f AS f FROM t.n a LEFT JOIN (SELECT k AS k, s.f AS f FROM t.n WHERE s.f < 15) b ON a.k = b.k ORDER BY 1",
+            vec!["1 | 10", "2 | null", "3 | null"],
+        ),
+        (
+            "SELECT k, row_number() OVER (PARTITION BY s.g ORDER BY s.f DESC) AS n FROM t.n ORDER BY k",
+            vec!["1 | 1", "2 | 2", "3 | 1"],
+        ),
+        (
+            "WITH a AS (SELECT k, s FROM t.n), b AS (SELECT k AS k, s.g AS g, s FROM a) SELECT k, g, s.f AS f FROM b WHERE s.f = 20",
+            vec!["2 | y | 20"],
+        ),
+        (
+            "SELECT k, s.f FROM t.n UNION ALL SELECT k AS k, s.f AS f FROM t.n WHERE s.g = 'x' ORDER BY 1, 2",
+            vec!["1 | 10", "1 | 10", "2 | 20", "3 | 30"],
+        ),
+        (
+            "SELECT transform(array(k, 2), x -> x + s.f) AS v FROM t.n WHERE exists(array(k), x -> x = 3)",
+            vec!["[33, 32]"],
+        ),
         ("SELECT k FROM t.n o WHERE s.f > (SELECT avg(s.f) FROM t.n)", vec!["3"]),
-        ("SELECT k FROM t.n o WHERE EXISTS (SELECT 1 FROM t.n i WHERE i.s.g = 'y' AND i.k = o.k) ORDER BY k", vec!["2", "3"]),
+        (
+            "SELECT k FROM t.n o WHERE EXISTS (SELECT 1 FROM t.n i WHERE i.s.g = 'y' AND i.k = o.k) ORDER BY k",
+            vec!["2", "3"],
+        ),
         ("SELECT DISTINCT s.g FROM t.n ORDER BY g", vec!["x", "y"]),
         ("SELECT k AS k, s AS s, s.f AS f FROM t.n ORDER BY f LIMIT 1", vec!["1 | {f: 10, g: x} | 10"]),
     ] {

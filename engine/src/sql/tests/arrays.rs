@@ -76,10 +76,16 @@ async fn lambdas_are_sparks() {
             ("transform(«CAST(NULL AS array<int>)», x -> x + 1)", "null array<int>"),
             ("transform(slice(array(«1», 2), 1, 0), x -> x + 1)", "[] array<int>"),
             ("transform(array(«1», 2), x -> array(x, x))", "[[1, 1], [2, 2]] array<array<int>>"),
-            ("transform(array(array(«1»), array(2, 3)), xs -> transform(xs, x -> x * 10))", "[[10], [20, 30]] array<array<int>>"),
+            (
+                "transform(array(array(«1»), array(2, 3)), xs -> transform(xs, x -> x * 10))",
+                "[[10], [20, 30]] array<array<int>>",
+            ),
             ("transform(array(1, 2), x -> x + «10»)", "[11, 12] array<int>"),
             ("transform(array(«1», 2), x -> 'a')", "[a, a] array<string>"),
-            ("transform(array(«'2021-12-25T07:00:00+0100'»), x -> to_timestamp(x))", "[2021-12-25T06:00:00Z] array<timestamp>"),
+            (
+                "transform(array(«'2021-12-25T07:00:00+0100'»), x -> to_timestamp(x))",
+                "[2021-12-25T06:00:00Z] array<timestamp>",
+            ),
             ("transform(array(«1», 2), x -> named_struct('v', x).V)", "[1, 2] array<int>"),
             ("transform(array(«1», 2), x -> IF(x > 1, 'big', 'small'))", "[small, big] array<string>"),
             ("transform(array(«1», 2), X -> x)", "[1, 2] array<int>"),

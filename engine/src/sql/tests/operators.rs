@@ -76,7 +76,10 @@ async fn comparisons_are_sparks() {
             ("«TIMESTAMP '1500-01-01 00:00:00'» < «DATE '1500-01-02'»", "true boolean"),
             ("«DATE '2021-12-25'» > «'2021-12-24'»", "true boolean"),
             ("«TIMESTAMP '2021-12-26 08:00:00'» - «TIMESTAMP '2021-12-25 07:00:00'» > INTERVAL 1 day", "true boolean"),
-            ("«TIMESTAMP '2021-12-26 06:00:00'» - «TIMESTAMP '2021-12-25 07:00:00'» > INTERVAL '1' DAY", "false boolean"),
+            (
+                "«TIMESTAMP '2021-12-26 06:00:00'» - «TIMESTAMP '2021-12-25 07:00:00'» > INTERVAL '1' DAY",
+                "false boolean",
+            ),
             ("«true» AND «NULL»", "null boolean"),
             ("«'true'» = «true»", "true boolean"),
             ("isnull(«NULL»)", "true boolean"),

@@ -8,7 +8,10 @@ async fn texts_are_read_as_times() {
             ("to_timestamp(«'2016-12-31 00:12:00'»)", "2016-12-31T00:12:00Z timestamp"),
             ("to_timestamp(«'2016-12-31'», 'yyyy-MM-dd')", "2016-12-31T00:00:00Z timestamp"),
             ("to_timestamp(«'2021-12-25T07:00:00.000+0100'»)", "2021-12-25T06:00:00Z timestamp"),
-            ("to_timestamp(«'2021-12-25T07:00:00.000+0100'», \"yyyy-MM-dd'T'HH:mm:ss.SSSZ\")", "2021-12-25T06:00:00Z timestamp"),
+            (
+                "to_timestamp(«'2021-12-25T07:00:00.000+0100'», \"yyyy-MM-dd'T'HH:mm:ss.SSSZ\")",
+                "2021-12-25T06:00:00Z timestamp",
+            ),
             ("to_timestamp(«'foo'»)", "null timestamp"),
             ("to_timestamp(«'foo'», 'yyyy')", "null timestamp"),
             ("to_timestamp(«DATE '2021-12-25'»)", "2021-12-25T00:00:00Z timestamp"),

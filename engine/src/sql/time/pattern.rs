@@ -71,7 +71,9 @@ impl Pattern {
                     }
                     parts.push(Part::Field(field(c, width).map_err(wrong)?, width));
                 }
-                '\'' => push_text(&mut parts, &quoted(&mut chars).ok_or_else(|| wrong("a quote is not closed".into()))?),
+                '\'' => {
+                    push_text(&mut parts, &quoted(&mut chars).ok_or_else(|| wrong("a quote is not closed".into()))?)
+                }
                 '[' => open.push(std::mem::take(&mut parts)),
                 ']' => {
                     let Some(outer) = open.pop() else { return Err(wrong("`]` closes nothing".into())) };
@@ -98,8 +100,11 @@ impl Pattern {
             })
         }
         if unreadable(&self.parts) {
-            return Err(Error::new(Code::InvalidSql, format!("datetime pattern `{text}` has a weekday or a quarter, which can't be read"))
-                .hint("cut it off first, for example with substring()"));
+            return Err(Error::new(
+                Code::InvalidSql,
+                format!("datetime pattern `{text}` has a weekday or a quarter, which can't be read"),
+            )
+            .hint("cut it off first, for example with substring()"));
         }
         Ok(())
     }
@@ -148,7 +153,14 @@ fn field(letter: char, width: usize) -> Result<Field, String> {
         'Z' => (Field::OffsetRfc, 5),
         'O' if width == 1 || width == 4 => (Field::OffsetGmt, 4),
         'V' if width == 2 => (Field::ZoneName, 2),
-        _ => return Err(format!("the letter{} `{}` {} not supported", if width > 1 { "s" } else { "" }, letter.to_string().repeat(width.min(9)), if width > 1 { "are" } else { "is" })),
+        _ => {
+            return Err(format!(
+                "the letter{} `{}` {} not supported",
+                if width > 1 { "s" } else { "" },
+                letter.to_string().repeat(width.min(9)),
+                if width > 1 { "are" } else { "is" }
+            ));
+        }
     };
     if width > widest {
         return Err(format!("`{letter}` stands there {width} times; at most {widest} have a meaning"));
@@ -163,7 +175,10 @@ mod tests {
     #[test]
     fn a_pattern_is_read() {
         let pattern = Pattern::compile("yyyy-MM-dd'T'HH:mm[:ss[.SSS]]X 'o''clock'").unwrap();
-        assert_eq!(pattern.parts[..3], [Part::Field(Field::Year, 4), Part::Text("-".into()), Part::Field(Field::Month, 2)]);
+        assert_eq!(
+            pattern.parts[..3],
+            [Part::Field(Field::Year, 4), Part::Text("-".into()), Part::Field(Field::Month, 2)]
+        );
         assert_eq!(pattern.parts.last(), Some(&Part::Text(" o'clock".into())));
         assert_eq!(
             pattern.parts[9],

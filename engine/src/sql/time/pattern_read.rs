@@ -77,7 +77,8 @@ impl Found {
                     }
                 }
                 Part::Field(field, width) => {
-                    let digits_follow = matches!(parts.get(i + 1), Some(Part::Field(next, width)) if is_number(*next, *width));
+                    let digits_follow =
+                        matches!(parts.get(i + 1), Some(Part::Field(next, width)) if is_number(*next, *width));
                     self.field(*field, *width, digits_follow, text)?
                 }
             };
@@ -86,7 +87,8 @@ impl Found {
     }
 
     fn field<'a>(&mut self, field: Field, width: usize, digits_follow: bool, text: &'a str) -> Option<&'a str> {
-        let number = |widest: usize| digits(text, width.min(2), if width == 1 && !digits_follow { widest } else { width });
+        let number =
+            |widest: usize| digits(text, width.min(2), if width == 1 && !digits_follow { widest } else { width });
         let rest;
         match field {
             Field::Year => {
@@ -137,7 +139,8 @@ impl Found {
                     return None;
                 }
                 let (digits, after) = text.split_at(length);
-                self.micros = digits.bytes().chain(std::iter::repeat(b'0')).take(6).fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+                self.micros =
+                    digits.bytes().chain(std::iter::repeat(b'0')).take(6).fold(0, |n, b| n * 10 + i64::from(b - b'0'));
                 rest = after;
             }
             Field::HalfOfDay => {

@@ -11,7 +11,18 @@ use super::{
 /// Letters of a short month or weekday name.
 pub(super) const SHORT: usize = 3;
 pub(super) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
@@ -23,7 +34,16 @@ impl Pattern {
         let days = local.div_euclid(DAY);
         let (year, month, day) = civil_from_days(days);
         let clock = local.rem_euclid(DAY);
-        let moment = Moment { days, year, month, day, seconds: (clock / SECOND) as u32, micros: (clock % SECOND) as u32, offset, zone_name };
+        let moment = Moment {
+            days,
+            year,
+            month,
+            day,
+            seconds: (clock / SECOND) as u32,
+            micros: (clock % SECOND) as u32,
+            offset,
+            zone_name,
+        };
         moment.parts(&self.parts, out);
     }
 }
@@ -60,7 +80,13 @@ impl Moment<'_> {
         match field {
             Field::Year if width == 2 => write!(out, "{:02}", self.year.rem_euclid(100)),
             Field::Year => {
-                let sign = if self.year < 0 { "-" } else if width >= 4 && self.year > 9999 { "+" } else { "" };
+                let sign = if self.year < 0 {
+                    "-"
+                } else if width >= 4 && self.year > 9999 {
+                    "+"
+                } else {
+                    ""
+                };
                 write!(out, "{sign}{:0width$}", self.year.unsigned_abs())
             }
             Field::Month if width >= 3 => {
@@ -74,7 +100,7 @@ impl Moment<'_> {
             Field::Month => write!(out, "{:0width$}", self.month),
             Field::Day => write!(out, "{:0width$}", self.day),
             Field::DayOfYear => write!(out, "{:0width$}", self.days - days_from_civil(self.year, 1, 1) + 1),
-            Field::Quarter => write!(out, "{:0width$}", (self.month + 2) / 3),
+            Field::Quarter => write!(out, "{:0width$}", self.month.div_ceil(3)),
             Field::HalfOfDay => out.write_str(if hour < 12 { "AM" } else { "PM" }),
             Field::Hour => write!(out, "{hour:0width$}"),
             Field::HourFrom1 => write!(out, "{:0width$}", if hour == 0 { 24 } else { hour }),

@@ -139,7 +139,9 @@ mod tests {
 
     #[test]
     fn zones_are_read() {
-        for (text, seconds) in [("Z", 0), ("UTC", 0), ("GMT", 0), ("UTC+01:00", 3600), ("GMT-2", -7200), ("Europe/Paris", 3600)] {
+        for (text, seconds) in
+            [("Z", 0), ("UTC", 0), ("GMT", 0), ("UTC+01:00", 3600), ("GMT-2", -7200), ("Europe/Paris", 3600)]
+        {
             assert_eq!(Zone::read(text).unwrap().offset_at(0), seconds, "{text}");
         }
         for text in ["", "Mars/Olympus", "UTC+", "+", "9"] {
