@@ -12,12 +12,16 @@ use datafusion::{
 };
 
 use super::{
+    cast::lenient_cast,
     kernel::wrong_call,
     types::{parse_type, type_name},
 };
 
 /// The marker of an integer literal that Spark takes as `int`.
 pub(crate) const INT: &str = " int";
+
+/// The marker of a cast; its second value is a NULL of the type.
+pub(crate) const CAST: &str = " cast";
 
 /// The functions that are planned here, or in `calls_time`.
 pub(crate) const NAMES: [&str; 79] = [
@@ -145,11 +149,7 @@ impl Call<'_> {
 
     /// The expression as a type.
     pub(super) fn cast(&self, expr: &Expr, to: &DataType) -> Result<Expr> {
-        if self.type_of(expr)? == *to {
-            Ok(expr.clone())
-        } else {
-            Ok(datafusion::logical_expr::cast(expr.clone(), to.clone()))
-        }
+        if self.type_of(expr)? == *to { Ok(expr.clone()) } else { lenient_cast(expr.clone(), to) }
     }
 
     fn text(&self, expr: &Expr) -> Result<Expr> {

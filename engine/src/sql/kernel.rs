@@ -13,7 +13,9 @@ use datafusion::{
     common::{Result, ScalarValue, internal_err},
     config::ConfigOptions,
     logical_expr::{
-        ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+        Volatility,
+        simplify::{ExprSimplifyResult, SimplifyContext},
     },
 };
 
@@ -102,6 +104,20 @@ impl ScalarUDFImpl for Kernel {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         Ok(Arc::new(Field::new(self.name, (self.give)(args.arg_fields, args.scalar_arguments)?, true)))
+    }
+
+    /// A cast that means the same to Arrow becomes one: the optimizer knows more about it.
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if self.name == super::cast::NAME
+            && let [value, Expr::Literal(target, _)] = args.as_slice()
+        {
+            let (from, to) = (value.get_type(info.schema())?, target.data_type());
+            if !super::cast::rule::differs(&from, &to) {
+                let cast = if from == to { value.clone() } else { datafusion::logical_expr::cast(value.clone(), to) };
+                return Ok(ExprSimplifyResult::Simplified(cast));
+            }
+        }
+        Ok(ExprSimplifyResult::Original(args))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -1,6 +1,30 @@
-//! SQL as Spark speaks it, for what pipelines use.
+//! SQL as Spark 3.5 speaks it (non-ANSI, its default), for what pipelines use.
 //!
-//! TABLE
+//! | Subject | What means the same as in Spark | Where it comes from |
+//! |---|---|---|
+//! | Names | case does not count, for columns, fields, tables, aliases and functions, in backticks too; results are named as written | `statement`, `context`, `operators` |
+//! | Literals | both quotes, backslash escapes, `int` integers, `INTERVAL 1 day 2 hours`, `DATE '…'`, `TIMESTAMP '…'` | `dialect`, `rewrite` |
+//! | Types | `string int long bigint double decimal(p,s) timestamp date array<…> struct<…> map<…>` …; `timestamp` is microseconds UTC | `types`, `context` |
+//! | Casts | explicit and implicit: bad texts are NULL, integers wrap, floats saturate, times count seconds | `cast` |
+//! | Operators | `/` gives a double, `%` and `DIV` by zero give NULL, `<=>`, `==`, `!`, `RLIKE`, `xs[0]` from 0, date ± days, comparisons of texts with numbers and times | `operators`, `rewrite` |
+//! | Fields | `a.b.c`, on lambda variables, on items (`xs[0].a`), on arrays of structs (`books.title` is an array), on maps | `operators`, `arrays`, `rewrite` |
+//! | Lambdas | `transform` (with index, too), `filter`, `exists`, `forall`, `aggregate`/`reduce` | DataFusion; `arrays`, `rewrite` |
+//! | Arrays | `array size cardinality element_at get array_contains array_distinct array_except array_intersect array_union array_join array_max array_min array_position array_remove array_repeat array_append array_compact arrays_overlap flatten reverse slice sort_array array_sort sequence map map_keys map_values struct named_struct explode explode_outer` | DataFusion, datafusion-spark; `calls` |
+//! | Texts | `lower upper initcap trim ltrim rtrim substring left right length replace lpad rpad instr locate position concat concat_ws split regexp_replace regexp_extract regexp_extract_all regexp_like startswith endswith contains repeat reverse translate ascii chr substring_index levenshtein format_string md5 sha1 sha2 crc32 xxhash64 base64 unbase64 hex` | DataFusion, datafusion-spark; `text` |
+//! | Times | `to_timestamp to_date date_format` with patterns, `unix_timestamp from_unixtime unix_millis timestamp_millis` …, `year` … `second`, `extract`, `date_trunc trunc date_add date_sub datediff add_months last_day next_day make_date now current_date` | `time`, `calls_time`; datafusion-spark |
+//! | Numbers | `round floor ceil abs power sqrt ln log log10 greatest least mod pmod sign` | `numbers`, `calls`; datafusion-spark |
+//! | Conditions | `IF CASE coalesce nvl nvl2 ifnull nullif isnull isnotnull` | datafusion-spark, DataFusion |
+//! | Aggregates | `count` (distinct, of several, too) `sum avg min max median percentile stddev variance corr collect_list collect_set max_by min_by first last any_value count_if bool_and bool_or approx_count_distinct percentile_approx` | DataFusion, datafusion-spark; `rewrite` |
+//! | Windows | as DataFusion; ranks are `int`; nulls first ascending, last descending | DataFusion; `rewrite` |
+//!
+//! Known differences: a literal with a fraction is a double (Spark: decimal) except beside a decimal; `percentile_approx` is a sketch that
+//! interpolates and gives a double; decimal division keeps DataFusion's scale; regular expressions are those of the regex crate, without
+//! look-around and back-references; `extract(SECOND …)` gives whole seconds; intervals of days are 24 hours also where clocks are switched;
+//! `LATERAL VIEW`, `posexplode`, `PIVOT`, `TABLESAMPLE` and Java-only functions are refused.
+//!
+//! How it works: a statement is parsed with Spark's grammar and checked to read only (`statement`), its tree is rewritten (`rewrite`), planned by
+//! DataFusion with our hooks (`context`, `operators`, `calls`), and casts get Spark's meaning when the session analyzes the plan
+//! (`cast::rule`). Functions travel to executors by name, so all of them come from one registry (see [`crate::session`]).
 mod arrays;
 mod calls;
 mod calls_time;
@@ -13,9 +37,11 @@ mod numbers;
 mod operators;
 mod output;
 mod plan;
+mod reads;
 mod rewrite;
 mod statement;
 mod suggest;
+mod syntax;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -33,7 +59,8 @@ use datafusion::{
 
 pub use output::{cast_to, table_schema};
 pub use plan::{plan_columns, plan_select};
-pub use statement::{Statement, parse_select, tables_read};
+pub use reads::tables_read;
+pub use statement::{Statement, parse_select};
 pub use types::{list_of, parse_schema, parse_type, timestamp, type_name};
 
 /// Trireme's own scalar functions; they replace others of the same name.

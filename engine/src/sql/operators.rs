@@ -14,7 +14,8 @@ use datafusion::{
 
 use super::{
     arrays::array_field,
-    calls::{INT, SparkPlanner, is_text, plan_item},
+    calls::{CAST, INT, SparkPlanner, is_text, plan_item},
+    cast::lenient_cast,
     kernel::{Kernel, wrong_call},
     suggest,
     types::{timestamp, type_name},
@@ -115,6 +116,12 @@ impl ExprPlanner for SparkPlanner {
                 }
                 _ => return Err(wrong_call("not an integer")),
             });
+        }
+        if name == CAST {
+            return match <[Expr; 2]>::try_from(args) {
+                Ok([value, target]) => Ok(PlannerResult::Planned(lenient_cast(value, &target.get_type(schema)?)?)),
+                Err(_) => Err(wrong_call("a cast has a value and a type")),
+            };
         }
         // The first value only holds the place of the name.
         args.remove(0);

@@ -23,10 +23,10 @@ use datafusion::{
 
 use super::{
     context::{Context, folded, folded_schema},
+    reads::tables_read,
     rewrite::rewrite,
     statement::{
-        Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tables_read,
-        tokens, wildcard_of,
+        Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tokens, wildcard_of,
     },
     suggest,
 };

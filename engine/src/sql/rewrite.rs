@@ -7,31 +7,81 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DictionaryField,
-        DuplicateTreatment, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-        FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
-        ObjectName, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, Spanned, Subscript, UnaryOperator, Value,
-        ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
+        AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType as SqlType, Expr, Function,
+        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
+        OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor, UnaryOperator,
+        Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
 
 use super::{
-    calls::{INT, NAMES},
+    calls::{CAST, INT, NAMES},
     names, suggest,
+    syntax::{
+        arguments_mut, binary, call, cast, double, field, int_of, is_distinct, marked, name_of, not, number,
+        place_holder, rename, set_arguments, take, text, unmark,
+    },
 };
 use crate::error::{Code, Error, Result};
 
 /// Rewrites a statement or an expression. `known` says which functions there are, `place` where in the source a span is.
 pub(crate) fn rewrite<T: VisitMut>(tree: &mut T, known: &[String], place: &dyn Fn(Span) -> String) -> Result<()> {
-    let mut rewriter = Rewriter { lambdas: Vec::new(), known, place };
+    let mut relations = Relations::default();
+    // Nothing breaks off.
+    let _ = tree.visit(&mut relations);
+    let mut rewriter = Rewriter { lambdas: Vec::new(), relations, known, place };
     match tree.visit(&mut rewriter) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
+/// What a column may be qualified with: names and aliases of tables, and of their schemas.
+#[derive(Default)]
+struct Relations {
+    tables: Vec<String>,
+    schemas: Vec<String>,
+}
+
+impl VisitorMut for Relations {
+    type Break = Error;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        let (name, alias) = match factor {
+            TableFactor::Table { name, alias, .. } => (Some(name), alias),
+            TableFactor::Derived { alias, .. } | TableFactor::UNNEST { alias, .. } => (None, alias),
+            TableFactor::NestedJoin { alias, .. } => (None, alias),
+            _ => return ControlFlow::Continue(()),
+        };
+        self.tables.extend(alias.iter().map(|alias| alias.name.value.to_ascii_lowercase()));
+        let mut parts = name.iter().flat_map(|name| &name.0).filter_map(|part| part.as_ident()).rev();
+        self.tables.extend(parts.next().map(|name| name.value.to_ascii_lowercase()));
+        self.schemas.extend(parts.next().map(|name| name.value.to_ascii_lowercase()));
+        ControlFlow::Continue(())
+    }
+}
+
+impl Relations {
+    /// Whether a compound name is a struct's field, not a table's column.
+    fn is_field(&self, parts: &[Ident]) -> bool {
+        let is_in = |names: &[String], i: usize| {
+            parts.get(i).is_some_and(|part| names.iter().any(|name| name.eq_ignore_ascii_case(&part.value)))
+        };
+        let qualifiers = if is_in(&self.tables, 0) {
+            1
+        } else if is_in(&self.schemas, 0) && is_in(&self.tables, 1) {
+            2
+        } else {
+            0
+        };
+        parts.len() > qualifiers + 1
+    }
+}
+
 struct Rewriter<'a> {
+    relations: Relations,
     /// Parameters of the lambdas around, in lower case.
     lambdas: Vec<Vec<String>>,
     known: &'a [String],
@@ -82,7 +132,7 @@ impl VisitorMut for Rewriter<'_> {
                 }
             }
             Expr::Function(function) => match finish(function) {
-                Some(data_type) => *expr = cast(expr.clone(), data_type),
+                Some(data_type) => *expr = marked(CAST, vec![take(expr), cast(place_holder(), data_type)]),
                 None => mark_call(expr),
             },
             Expr::Value(ValueWithSpan { value: Value::Number(digits, false), .. }) if digits.parse::<i32>().is_ok() => {
@@ -105,6 +155,10 @@ impl VisitorMut for Rewriter<'_> {
                 let between = Expr::Nested(Box::new(binary(from, BinaryOperator::And, to)));
                 *expr = if *negated { not(between) } else { between };
             }
+            Expr::Cast { expr: value, data_type, array: false, format: None, .. } => {
+                let target = cast(place_holder(), data_type.clone());
+                *expr = marked(CAST, vec![take(value), target]);
+            }
             Expr::Struct { values, fields } if fields.is_empty() => *expr = named_struct(std::mem::take(values)),
             Expr::Extract { field, expr: value, .. } => {
                 *expr = marked("date_part", vec![place_holder(), text(&field.to_string()), take(value)]);
@@ -116,6 +170,25 @@ impl VisitorMut for Rewriter<'_> {
                 *expr = call("floor", vec![take(value), Expr::Value(scale.clone())]);
             }
             _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A struct's field is a column of that name to whatever is around the SELECT.
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        for item in &mut select.projection {
+            let SelectItem::UnnamedExpr(expr) = item else { continue };
+            let name = match expr {
+                Expr::CompoundIdentifier(parts) if self.relations.is_field(parts) => parts.last().cloned(),
+                Expr::CompoundFieldAccess { access_chain, .. } => match access_chain.last() {
+                    Some(AccessExpr::Dot(Expr::Identifier(name))) => Some(name.clone()),
+                    _ => None,
+                },
+                _ => None,
+            };
+            if let Some(alias) = name {
+                *item = SelectItem::ExprWithAlias { expr: take(expr), alias };
+            }
         }
         ControlFlow::Continue(())
     }
@@ -219,7 +292,7 @@ fn spell_out(expr: &mut Expr) {
         // forall(xs, x -> p) is NOT exists(xs, x -> NOT p), in three-valued logic, too.
         ("forall", 2) => {
             if let Some(Expr::Lambda(LambdaFunction { body, .. })) = args.get_mut(1) {
-                *body = Box::new(not(take(body)));
+                **body = not(take(body));
                 set_arguments(function, args);
                 rename(function, "exists");
                 *expr = not(expr.clone());
@@ -303,40 +376,8 @@ fn mark_call(expr: &mut Expr) {
         && !is_distinct(function);
     let Some(name) = name_of(function).filter(|name| plain && NAMES.contains(&name.as_str())) else { return };
     let mut values = vec![place_holder()];
-    values.extend(arguments_mut(function).into_iter().map(|argument| take(argument)));
+    values.extend(arguments_mut(function).into_iter().map(take));
     *expr = marked(&name, values);
-}
-
-/// The value before a call's arguments: a call may have none, and the name must stand somewhere.
-fn place_holder() -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::Null, span: Span::empty() })
-}
-
-fn marked(name: &str, values: Vec<Expr>) -> Expr {
-    Expr::Dictionary(
-        values.into_iter().map(|value| DictionaryField { key: Ident::new(name), value: Box::new(value) }).collect(),
-    )
-}
-
-/// The digits of a marked integer.
-fn int_of(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::Dictionary(fields) => match fields.as_slice() {
-            [DictionaryField { key, value }] if key.value == INT => match value.as_ref() {
-                Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => Some(digits),
-                _ => None,
-            },
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Makes a marked integer a plain one again.
-fn unmark(expr: &mut Expr) {
-    if let Some(digits) = int_of(expr) {
-        *expr = number(digits);
-    }
 }
 
 fn named_struct(values: Vec<Expr>) -> Expr {
@@ -353,84 +394,4 @@ fn named_struct(values: Vec<Expr>) -> Expr {
         args.extend([text(&name), value]);
     }
     call("named_struct", args)
-}
-
-fn name_of(function: &Function) -> Option<String> {
-    match function.name.0.as_slice() {
-        [part] => part.as_ident().map(|name| name.value.to_ascii_lowercase()),
-        _ => None,
-    }
-}
-
-fn rename(function: &mut Function, name: &str) {
-    let span = function.name.span();
-    function.name = ObjectName::from(vec![Ident::with_span(span, name)]);
-}
-
-fn is_distinct(function: &Function) -> bool {
-    matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
-}
-
-/// The plain arguments of a call.
-fn arguments_mut(function: &mut Function) -> Vec<&mut Expr> {
-    let FunctionArguments::List(list) = &mut function.args else { return Vec::new() };
-    list.args
-        .iter_mut()
-        .filter_map(|arg| match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-            _ => None,
-        })
-        .collect()
-}
-
-fn set_arguments(function: &mut Function, args: Vec<Expr>) {
-    if let FunctionArguments::List(list) = &mut function.args {
-        list.args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    }
-}
-
-fn call(name: &str, args: Vec<Expr>) -> Expr {
-    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(names::behind(name))]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    })
-}
-
-fn take(expr: &mut Expr) -> Expr {
-    std::mem::replace(expr, place_holder())
-}
-
-fn field(name: &Ident) -> AccessExpr {
-    AccessExpr::Subscript(Subscript::Index { index: text(&name.value) })
-}
-
-fn text(value: &str) -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(value.to_string()), span: Span::empty() })
-}
-
-fn number(digits: &str) -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::Number(digits.to_string(), false), span: Span::empty() })
-}
-
-fn not(expr: Expr) -> Expr {
-    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(expr))) }
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
-}
-
-fn cast(expr: Expr, data_type: SqlType) -> Expr {
-    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
-}
-
-fn double(expr: Expr) -> Expr {
-    cast(expr, SqlType::Double(ExactNumberInfo::None))
 }

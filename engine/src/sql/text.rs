@@ -24,7 +24,7 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |_, _| Ok(list_of(DataType::Utf8, false)),
             split,
         ),
-        Kernel::function("regexp_replace", |types| three_texts(types), |_, _| Ok(DataType::Utf8), regexp_replace),
+        Kernel::function("regexp_replace", three_texts, |_, _| Ok(DataType::Utf8), regexp_replace),
         Kernel::function(
             "regexp_extract",
             |types| texts_and_int("regexp_extract", types, 2),

@@ -15,7 +15,10 @@ use arrow::{
     compute::{CastOptions, cast_with_options},
     datatypes::{DataType, FieldRef},
 };
-use datafusion::{common::Result, logical_expr::ScalarUDF};
+use datafusion::{
+    common::{Result, ScalarValue},
+    logical_expr::{Expr, ScalarUDF},
+};
 
 use super::{
     kernel::{Arguments, Kernel, wrong_call},
@@ -42,6 +45,11 @@ pub(crate) fn function() -> Arc<ScalarUDF> {
         },
         |arguments: &Arguments| cast(&arguments.arrays[0], &arguments.result, Zone::of_session(&arguments.config)?),
     )
+}
+
+/// A call of `lenient_cast`. Unlike DataFusion's own cast it is part of a column's name, so that one value may be cast to several types.
+pub(crate) fn lenient_cast(value: Expr, to: &DataType) -> Result<Expr> {
+    Ok(function().call(vec![value, Expr::Literal(ScalarValue::try_from(to)?, None)]))
 }
 
 /// Casts an array; `session` is the clock of texts and dates without a zone.

@@ -3,18 +3,17 @@
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{
-        DFSchema, Result, ScalarValue,
+        DFSchema, Result,
         config::ConfigOptions,
         tree_node::{Transformed, TreeNode},
     },
     logical_expr::{
-        Cast, Expr, ExprSchemable, LogicalPlan, TryCast, expr::ScalarFunction, expr_rewriter::NamePreserver,
-        utils::merge_schema,
+        Cast, Expr, ExprSchemable, LogicalPlan, TryCast, expr_rewriter::NamePreserver, utils::merge_schema,
     },
     optimizer::AnalyzerRule,
 };
 
-use super::function;
+use super::lenient_cast;
 
 /// Runs after type coercion, so that it sees the casts that coercion adds, too.
 #[derive(Debug, Default)]
@@ -51,9 +50,7 @@ fn lenient(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         if !differs(&value.get_type(schema)?, field.data_type()) {
             return Ok(Transformed::no(expr));
         }
-        let target = Expr::Literal(ScalarValue::try_from(field.data_type())?, None);
-        let call = ScalarFunction::new_udf(function(), vec![value.as_ref().clone(), target]);
-        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+        Ok(Transformed::yes(lenient_cast(value.as_ref().clone(), field.data_type())?))
     })
 }
 

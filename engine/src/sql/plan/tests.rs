@@ -206,7 +206,7 @@ fn columns_that_differ_only_in_case_are_ambiguous() {
     let error = plan_columns(&state, &input, &["createdAt".into()], None).unwrap_err();
     assert!(error.message.contains("may be `createdAt` or `createdat`"), "{error}");
     assert_eq!(plan_columns(&state, &input, &["x".into()], None).unwrap().0.len(), 1);
-    assert_eq!(plan_columns(&state, &input, &[], None).is_err(), true, "a table could not hold both");
+    assert!(plan_columns(&state, &input, &[], None).is_err(), "a table could not hold both");
 }
 
 /// The tables of the questions, small.
@@ -384,4 +384,68 @@ async fn a_result_gets_the_types_of_a_table() {
         |schema: &Schema| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
     assert_eq!(without_nullability(&schema), without_nullability(&table));
     assert_eq!(rows(&batches).len(), 3);
+}
+
+/// Optimizer rules that move field access towards the scan once made names ambiguous.
+#[tokio::test]
+async fn fields_may_be_used_anywhere() {
+    let table = batch(vec![
+        ("k", Arc::new(Int32Array::from(vec![1, 2, 3])) as ArrayRef),
+        (
+            "s",
+            Arc::new(StructArray::from(vec![
+                (
+                    Arc::new(Field::new("f", DataType::Int32, true)),
+                    Arc::new(Int32Array::from(vec![10, 20, 30])) as ArrayRef,
+                ),
+                (
+                    Arc::new(Field::new("g", DataType::Utf8, true)),
+                    Arc::new(StringArray::from(vec!["x", "y", "y"])) as ArrayRef,
+                ),
+            ])),
+        ),
+    ]);
+    let state = session("UTC", vec![("n", table)]);
+    for (sql, expected) in [
+        ("SELECT k AS k, s.f AS f FROM t.n WHERE s.g = 'y' ORDER BY s.f DESC", vec!["3 | 30", "2 | 20"]),
+        ("SELECT k AS k, s.f AS f FROM (SELECT k AS k, s AS s FROM t.n) WHERE s.g = 'y' AND k > 2", vec!["3 | 30"]),
+        ("SELECT k AS f, s.f AS k FROM (SELECT k AS k, s FROM t.n) q WHERE q.s.g = 'y' AND k > 2", vec!["3 | 30"]),
+        (
+            "SELECT s.g AS g, sum(s.f) AS total, max(k) AS k FROM t.n GROUP BY s.g ORDER BY g",
+            vec!["x | 10 | 1", "y | 50 | 3"],
+        ),
+        (
+            "SELECT a.k, b.s.f FROM t.n a JOIN t.n b ON a.s.f = b.s.f AND a.s.g = b.s.g WHERE b.s.f > 10 ORDER BY a.k",
+            vec!["2 | 20", "3 | 30"],
+        ),
+        (
+            "SELECT a.k AS k, b.f AS f FROM t.n a LEFT JOIN (SELECT k AS k, s.f AS f FROM t.n WHERE s.f < 15) b ON a.k = b.k ORDER BY 1",
+            vec!["1 | 10", "2 | null", "3 | null"],
+        ),
+        (
+            "SELECT k, row_number() OVER (PARTITION BY s.g ORDER BY s.f DESC) AS n FROM t.n ORDER BY k",
+            vec!["1 | 1", "2 | 2", "3 | 1"],
+        ),
+        (
+            "WITH a AS (SELECT k, s FROM t.n), b AS (SELECT k AS k, s.g AS g, s FROM a) SELECT k, g, s.f AS f FROM b WHERE s.f = 20",
+            vec!["2 | y | 20"],
+        ),
+        (
+            "SELECT k, s.f FROM t.n UNION ALL SELECT k AS k, s.f AS f FROM t.n WHERE s.g = 'x' ORDER BY 1, 2",
+            vec!["1 | 10", "1 | 10", "2 | 20", "3 | 30"],
+        ),
+        (
+            "SELECT transform(array(k, 2), x -> x + s.f) AS v FROM t.n WHERE exists(array(k), x -> x = 3)",
+            vec!["[33, 32]"],
+        ),
+        ("SELECT k FROM t.n o WHERE s.f > (SELECT avg(s.f) FROM t.n)", vec!["3"]),
+        (
+            "SELECT k FROM t.n o WHERE EXISTS (SELECT 1 FROM t.n i WHERE i.s.g = 'y' AND i.k = o.k) ORDER BY k",
+            vec!["2", "3"],
+        ),
+        ("SELECT DISTINCT s.g FROM t.n ORDER BY g", vec!["x", "y"]),
+        ("SELECT k AS k, s AS s, s.f AS f FROM t.n ORDER BY f LIMIT 1", vec!["1 | {f: 10, g: x} | 10"]),
+    ] {
+        assert_eq!(query(&state, sql).await, expected, "{sql}");
+    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::sql::reads::tables_read;
 
 fn names(sql: &str) -> Vec<String> {
     tables_read(&parse_select(sql, "q.sql").unwrap()).unwrap().into_iter().map(|table| table.to_string()).collect()

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use datafusion::execution::SessionState;
 
-use crate::sql::testing::{batch, query, session};
+use crate::sql::testing::{batch, failure, query, session};
 
 /// Four rows: groups `a`, `a`, `b` and one that is null throughout.
 fn state() -> SessionState {
@@ -94,9 +94,36 @@ async fn queries_are_sparks() {
         ("SELECT g, i, count(*) AS n FROM t.r GROUP BY GROUPING SETS ((g), (i)) HAVING count(*) > 1", vec!["a | null | 2"]),
         ("SELECT count(*) AS n FROM t.r, t.r AS q", vec!["16"]),
         ("SELECT i FROM (VALUES (1), (2)) AS v(i) WHERE i = 2", vec!["2"]),
+        ("SELECT sum(CAST(d AS int)) AS a, sum(CAST(d AS double)) AS b, sum(int(d)) + sum(CAST(d AS bigint)) AS c FROM t.r", vec!["3 | 4.0 | 6"]),
+        ("SELECT CAST(d AS int), count(*) AS n FROM t.r GROUP BY CAST(d AS int) ORDER BY CAST(d AS int) DESC LIMIT 1", vec!["2 | 1"]),
         ("SELECT `g` AS `G x` FROM `t`.`r` AS `Q` WHERE q.`I` = 1", vec!["a"]),
         ("SELECT max(i) - min(i) AS `range` FROM t.r GROUP BY g HAVING count(*) > 1", vec!["3"]),
     ] {
         assert_eq!(query(&state, sql).await, expected, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn long_and_deep_sql_does_not_overflow_the_stack() {
+    let state = state();
+    let sum = |n: usize| format!("SELECT {} AS s FROM t.r WHERE i = 1", vec!["i"; n].join(" + "));
+    assert_eq!(query(&state, &sum(200)).await, ["200"]);
+    let any = |n: usize| (0..n).map(|i| format!("i = {i}")).collect::<Vec<_>>().join(" OR ");
+    assert_eq!(query(&state, &format!("SELECT i FROM t.r WHERE {} ORDER BY i", any(200))).await, ["1", "2", "4"]);
+    let nested = |n: usize| format!("SELECT {}i{} AS s FROM t.r WHERE i = 1", "abs(".repeat(n), ")".repeat(n));
+    assert_eq!(query(&state, &nested(30)).await, ["1"]);
+    let list: Vec<_> = (0..5000).map(|i| i.to_string()).collect();
+    assert_eq!(
+        query(&state, &format!("SELECT i FROM t.r WHERE i IN ({}) ORDER BY i", list.join(", "))).await,
+        ["1", "2", "4"]
+    );
+    let cases: String = (0..300).map(|i| format!(" WHEN i = {i} THEN {i}")).collect();
+    assert_eq!(query(&state, &format!("SELECT CASE{cases} END AS v FROM t.r WHERE i = 4")).await, ["4"]);
+    for sql in
+        [sum(5000), format!("SELECT i FROM t.r WHERE {}", any(5000)), format!("SELECT {}1 AS x", "- ".repeat(9000))]
+    {
+        let error = failure(&state, &sql).await;
+        assert!(error.message.contains("operators in a row"), "{error}");
+    }
+    assert!(failure(&state, &nested(5000)).await.message.contains("nests deeper"));
 }

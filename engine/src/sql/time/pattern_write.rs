@@ -100,7 +100,7 @@ impl Moment<'_> {
             Field::Month => write!(out, "{:0width$}", self.month),
             Field::Day => write!(out, "{:0width$}", self.day),
             Field::DayOfYear => write!(out, "{:0width$}", self.days - days_from_civil(self.year, 1, 1) + 1),
-            Field::Quarter => write!(out, "{:0width$}", (self.month + 2) / 3),
+            Field::Quarter => write!(out, "{:0width$}", self.month.div_ceil(3)),
             Field::HalfOfDay => out.write_str(if hour < 12 { "AM" } else { "PM" }),
             Field::Hour => write!(out, "{hour:0width$}"),
             Field::HourFrom1 => write!(out, "{:0width$}", if hour == 0 { 24 } else { hour }),

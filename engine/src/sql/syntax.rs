@@ -1,0 +1,124 @@
+//! Small pieces of syntax tree, and the marked calls that the planner's typed hook reads (see [`super::calls`]).
+
+use datafusion::sql::sqlparser::{
+    ast::{
+        AccessExpr, BinaryOperator, CastKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
+        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+        ObjectName, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan,
+    },
+    tokenizer::Span,
+};
+
+use super::{calls::INT, names};
+
+/// The value before a call's arguments: a call may have none, and the name must stand somewhere.
+pub(super) fn place_holder() -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::Null, span: Span::empty() })
+}
+
+pub(super) fn marked(name: &str, values: Vec<Expr>) -> Expr {
+    Expr::Dictionary(
+        values.into_iter().map(|value| DictionaryField { key: Ident::new(name), value: Box::new(value) }).collect(),
+    )
+}
+
+/// The digits of a marked integer.
+pub(super) fn int_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Dictionary(fields) => match fields.as_slice() {
+            [DictionaryField { key, value }] if key.value == INT => match value.as_ref() {
+                Expr::Value(ValueWithSpan { value: Value::Number(digits, _), .. }) => Some(digits),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Makes a marked integer a plain one again.
+pub(super) fn unmark(expr: &mut Expr) {
+    if let Some(digits) = int_of(expr) {
+        *expr = number(digits);
+    }
+}
+
+pub(super) fn name_of(function: &Function) -> Option<String> {
+    match function.name.0.as_slice() {
+        [part] => part.as_ident().map(|name| name.value.to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+pub(super) fn rename(function: &mut Function, name: &str) {
+    let span = function.name.span();
+    function.name = ObjectName::from(vec![Ident::with_span(span, name)]);
+}
+
+pub(super) fn is_distinct(function: &Function) -> bool {
+    matches!(&function.args, FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
+}
+
+/// The plain arguments of a call.
+pub(super) fn arguments_mut(function: &mut Function) -> Vec<&mut Expr> {
+    let FunctionArguments::List(list) = &mut function.args else { return Vec::new() };
+    list.args
+        .iter_mut()
+        .filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .collect()
+}
+
+pub(super) fn set_arguments(function: &mut Function, args: Vec<Expr>) {
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    }
+}
+
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(names::behind(name))]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
+}
+
+pub(super) fn take(expr: &mut Expr) -> Expr {
+    std::mem::replace(expr, place_holder())
+}
+
+pub(super) fn field(name: &Ident) -> AccessExpr {
+    AccessExpr::Subscript(Subscript::Index { index: text(&name.value) })
+}
+
+pub(super) fn text(value: &str) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(value.to_string()), span: Span::empty() })
+}
+
+pub(super) fn number(digits: &str) -> Expr {
+    Expr::Value(ValueWithSpan { value: Value::Number(digits.to_string(), false), span: Span::empty() })
+}
+
+pub(super) fn not(expr: Expr) -> Expr {
+    Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(expr))) }
+}
+
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+pub(super) fn cast(expr: Expr, data_type: SqlType) -> Expr {
+    Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
+}
+
+pub(super) fn double(expr: Expr) -> Expr {
+    cast(expr, SqlType::Double(ExactNumberInfo::None))
+}
