@@ -88,7 +88,7 @@ codes! {
 ///
 /// Its `Display` form is `[code] message (hint: …)`, and [`Error::find_in`] reads it back out of any text: an error that was raised in an
 /// executor reaches the scheduler only as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     /// Kind of error.
     pub code: Code,
@@ -138,6 +138,13 @@ impl fmt::Display for Error {
     }
 }
 
+/// The `Display` form: Ballista reports a failed task by the `Debug` form of its error, and ours must be found in that too.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl From<DataFusionError> for Error {
@@ -154,7 +161,13 @@ impl From<DataFusionError> for Error {
             DataFusionError::NotImplemented(_) => Code::InvalidSql,
             _ => Code::Internal,
         };
-        Self::new(code, text)
+        let error = Self::new(code, text);
+        match code {
+            Code::InvalidSql => {
+                error.hint("SQL here is Spark's: check the expression, and the types of what it is given")
+            }
+            _ => error,
+        }
     }
 }
 
@@ -197,7 +210,10 @@ mod tests {
     fn an_error_survives_being_text() {
         let error = Error::new(Code::NullKey, "3 rows have a null key").hint("add `where: name IS NOT NULL`");
         let wrapped = format!("task 7 failed: External error: {error} at stage 1");
-        assert_eq!(Error::find_in(&wrapped), Some(error));
+        assert_eq!(Error::find_in(&wrapped), Some(error.clone()));
+        // As Ballista's executors report it.
+        let shared = DataFusionError::Shared(std::sync::Arc::new(DataFusionError::from(error.clone())));
+        assert_eq!(Error::find_in(&format!("{shared:?}")), Some(error));
         assert_eq!(Error::find_in("no error of ours"), None);
     }
 }

@@ -17,7 +17,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct LogSettings {
     /// Level, or levels by module: `info`, `debug`, `info,trireme_scheduler=debug`
-    #[arg(long, default_value = "info,buoyant_kernel=warn", value_parser = parse_filter)]
+    #[arg(long, default_value = "info,buoyant_kernel=warn,object_store=warn", value_parser = parse_filter)]
     pub log: String,
 
     /// Form of the lines on stderr

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use trireme_engine::{Code, Error, Result};
-use trireme_proto::v1::{Job, JobState, Outcome};
+use trireme_proto::v1::{Job, JobSpec, JobState, Outcome};
 
 use super::{
     handle::{Ending, JobHandle, Queued, Why},
@@ -19,6 +19,7 @@ use super::{
     record::has_ended,
     registry::Shared,
     subject::label,
+    subject::located,
 };
 
 /// What others see of a job.
@@ -104,7 +105,7 @@ impl Shared {
             let (work, job) = (self.work.clone(), job.clone());
             async move {
                 match job.snapshot().spec.as_ref() {
-                    Some(spec) => work.run(spec, &job).await,
+                    Some(spec) => work.run(spec, &job).await.map_err(|error| placed(spec, error)),
                     None => Err(Error::new(Code::Internal, "a job without a spec")),
                 }
             }
@@ -293,4 +294,14 @@ fn summary(parts: &[Arc<Job>]) -> String {
         groups.push(format!("{}{of} {word}: {}", labels.len(), labels.join(", ")));
     }
     groups.join("; ")
+}
+
+/// Puts the place in the pipeline file before an error that a change of the file may mend.
+fn placed(spec: &JobSpec, error: Error) -> Error {
+    match error.code {
+        Code::InvalidSpec | Code::InvalidSql | Code::SchemaMismatch | Code::NullKey | Code::DuplicateKey => {
+            located(spec, error)
+        }
+        _ => error,
+    }
 }
