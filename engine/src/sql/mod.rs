@@ -31,6 +31,7 @@ mod calls_time;
 pub(crate) mod cast;
 mod context;
 mod dialect;
+mod implicit;
 pub(crate) mod kernel;
 mod names;
 mod numbers;
