@@ -469,3 +469,26 @@ async fn planning_can_be_spawned() {
     });
     task.await.unwrap().unwrap();
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Any heap of words is an expression or an error.
+    #[test]
+    fn nothing_panics(words in proptest::collection::vec(proptest::sample::select(vec![
+        "size_mb", "books", "metadata", ".", "name", "(", ")", ",", "[", "]", "0", "-1", "'x'", "+", "/", "->", "x", "lower", "transform",
+        "CAST", "AS", "int", "timestamp", "INTERVAL", "days", "1", "CASE", "WHEN", "THEN", "END", "*", "IF", "to_timestamp", "date_trunc",
+        "round", "labels", "aggregate", "`", "struct", "IS", "NULL", "AND", "IN", "BETWEEN", "array", "map", "year", "::", "{", "}", ":",
+    ]), 0..12)) {
+        let state = plain("UTC");
+        let text = words.join(" ");
+        let batch = records();
+        if let Ok((exprs, _)) = plan_columns(&state, &batch.schema(), std::slice::from_ref(&text), Some(&text)) {
+            let table = datafusion::datasource::MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
+            let scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(table)), None).unwrap();
+            let _ = scan.project(exprs).and_then(|plan| state.optimize(&plan.build()?));
+        }
+        let _ = parse_select(&text, "");
+        let _ = parse_select(&format!("SELECT {text} FROM t.x"), "").and_then(|statement| crate::sql::tables_read(&statement));
+    }
+}
