@@ -62,8 +62,10 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
 }
 
-/// A session over a catalog that is still empty; it has Spark's functions and meanings (see [`crate::sql`]).
+/// A session over a catalog that is still empty; it has Spark's functions and meanings (see [`crate::sql`]). A time zone that there is not is
+/// an error.
 pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<SessionState> {
+    sql::check_time_zone(config.options())?;
     let mut higher_order = all_default_higher_order_functions();
     higher_order.extend(sql::higher_order_functions());
     let mut builder = SessionStateBuilder::new()
@@ -145,6 +147,18 @@ mod tests {
                 *registry.higher_order_function(function.name()).unwrap() == **function,
                 "{key} is found as another function"
             );
+        }
+    }
+
+    #[test]
+    fn a_wrong_time_zone_is_an_error() {
+        for zone in ["Mars/Olympus", "", "GMT+99"] {
+            let options = SessionOptions { time_zone: zone.into(), ..SessionOptions::default() };
+            let error = session_state(session_config(&options), Arc::new(RuntimeEnv::default())).unwrap_err();
+            assert!(error.message.contains("there is no time zone"), "{error}");
+        }
+        for zone in ["UTC", "+01:00", "America/New_York"] {
+            state(&SessionOptions { time_zone: zone.into(), ..SessionOptions::default() });
         }
     }
 

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::datatypes::DataType;
 use datafusion::{
-    common::{DFSchema, Result, ScalarValue},
+    common::{DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, SchemaError},
     logical_expr::{Expr, ExprSchemable, ScalarUDF, lit, when},
 };
 
@@ -120,6 +120,9 @@ impl SparkPlanner {
     /// Plans a call of one of [`NAMES`].
     pub(super) fn plan_call(&self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
         let call = Call { planner: self, name, schema };
+        if let Some(planned) = call.implicit(&args)? {
+            return Ok(planned);
+        }
         if let Some(planned) = call.time(&args)? {
             return Ok(planned);
         }
@@ -144,7 +147,7 @@ impl Call<'_> {
     }
 
     pub(super) fn type_of(&self, expr: &Expr) -> Result<DataType> {
-        expr.get_type(self.schema)
+        type_of(expr, self.schema)
     }
 
     /// The expression as a type.
@@ -153,7 +156,11 @@ impl Call<'_> {
     }
 
     fn text(&self, expr: &Expr) -> Result<Expr> {
-        if is_text(&self.type_of(expr)?) { Ok(expr.clone()) } else { self.cast(expr, &DataType::Utf8) }
+        if is_text(&self.type_of(expr)?) || matches!(self.type_of(expr)?, DataType::Binary) {
+            Ok(expr.clone())
+        } else {
+            self.cast(expr, &DataType::Utf8)
+        }
     }
 
     fn is_list(&self, expr: &Expr) -> Result<bool> {
@@ -191,7 +198,7 @@ impl Call<'_> {
                 let log = self.function(if self.name == "log" { "ln" } else { self.name }, vec![value.clone()])?;
                 when(value.gt(lit(0.0)), log).end()
             }
-            ("md5", [value]) => self.cast(&self.function("md5", vec![value.clone()])?, &DataType::Utf8),
+            ("md5", [value]) => self.cast(&self.function("md5", vec![self.text(value)?])?, &DataType::Utf8),
             ("concat", parts) => self.concat(parts),
             ("reverse", [value]) if self.is_list(value)? => self.function("array_reverse", args),
             ("reverse", [value]) => self.function("reverse", vec![self.text(value)?]),
@@ -297,6 +304,20 @@ pub(super) fn plan_item(planner: &SparkPlanner, array: &Expr, index: &Expr, sche
         list if is_list(list) => call.item(array, index),
         other => Err(wrong_call(format!("`[{index}]` needs an array or a map, not {}", type_name(other)))),
     }
+}
+
+/// An expression's type; the error of a column that there is not says where in the source it stands.
+pub(super) fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    expr.get_type(schema).map_err(|error| {
+        let DataFusionError::SchemaError(inner, _) = error.find_root() else { return error };
+        let SchemaError::FieldNotFound { field, .. } = inner.as_ref() else { return error };
+        let span =
+            expr.column_refs().into_iter().find(|column| column.name == field.name).and_then(|c| c.spans().first());
+        match span {
+            Some(span) => error.with_diagnostic(Diagnostic::new_error("there is no such column", Some(span))),
+            None => error,
+        }
+    })
 }
 
 pub(super) fn is_text(data_type: &DataType) -> bool {

@@ -31,6 +31,7 @@ mod calls_time;
 pub(crate) mod cast;
 mod context;
 mod dialect;
+mod implicit;
 pub(crate) mod kernel;
 mod names;
 mod numbers;
@@ -53,9 +54,12 @@ mod types;
 use std::sync::Arc;
 
 use datafusion::{
+    config::ConfigOptions,
     logical_expr::{HigherOrderUDF, ScalarUDF},
     optimizer::AnalyzerRule,
 };
+
+use crate::error::Result;
 
 pub use output::{cast_to, table_schema};
 pub use plan::{plan_columns, plan_select};
@@ -74,6 +78,11 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 /// Trireme's own higher-order functions.
 pub(crate) fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
     arrays::higher_order_functions()
+}
+
+/// An error if the session's time zone is none.
+pub(crate) fn check_time_zone(config: &ConfigOptions) -> Result<()> {
+    time::zone::Zone::of_session(config).map(|_| ())
 }
 
 /// Gives casts Spark's meaning.

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::{
     common::{Column, DFSchema, Result, ScalarValue, TableReference},
     logical_expr::{
-        Expr, ExprSchemable, GetFieldAccess, Operator, binary_expr, cast, lit,
+        Expr, GetFieldAccess, Operator, binary_expr, cast, lit,
         planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawDictionaryExpr, RawFieldAccessExpr},
     },
     sql::sqlparser::ast::BinaryOperator,
@@ -14,7 +14,7 @@ use datafusion::{
 
 use super::{
     arrays::array_field,
-    calls::{CAST, INT, SparkPlanner, is_text, plan_item},
+    calls::{CAST, INT, SparkPlanner, is_text, plan_item, type_of},
     cast::lenient_cast,
     kernel::{Kernel, wrong_call},
     suggest,
@@ -25,7 +25,7 @@ use crate::error::{Code, Error};
 impl ExprPlanner for SparkPlanner {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let RawBinaryExpr { op, left, right } = expr;
-        let types = [left.get_type(schema)?, right.get_type(schema)?];
+        let types = [type_of(&left, schema)?, type_of(&right, schema)?];
         Ok(match op {
             BinaryOperator::Divide | BinaryOperator::Modulo | BinaryOperator::MyIntegerDivide => {
                 PlannerResult::Planned(self.divide(&op, left, right, types)?)
@@ -59,7 +59,7 @@ impl ExprPlanner for SparkPlanner {
         let RawFieldAccessExpr { expr, field_access } = expr;
         Ok(PlannerResult::Planned(match field_access {
             GetFieldAccess::NamedStructField { name } => {
-                let data_type = expr.get_type(schema)?;
+                let data_type = type_of(&expr, schema)?;
                 match name.try_as_str().flatten() {
                     Some(name) => self.field(expr, &data_type, name)?.0,
                     None => return Err(wrong_call(format!("`{expr}[{name}]`: a field's name is a text"))),
@@ -90,14 +90,6 @@ impl ExprPlanner for SparkPlanner {
         Ok(PlannerResult::Planned(expr))
     }
 
-    /// Spark's function, which counts from the end for positions below 0.
-    fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
-        Ok(match self.functions.get("substring") {
-            Some(substring) => PlannerResult::Planned(substring.call(args)),
-            None => PlannerResult::Original(args),
-        })
-    }
-
     fn plan_dictionary_literal(
         &self,
         expr: RawDictionaryExpr,
@@ -119,7 +111,7 @@ impl ExprPlanner for SparkPlanner {
         }
         if name == CAST {
             return match <[Expr; 2]>::try_from(args) {
-                Ok([value, target]) => Ok(PlannerResult::Planned(lenient_cast(value, &target.get_type(schema)?)?)),
+                Ok([value, target]) => Ok(PlannerResult::Planned(lenient_cast(value, &type_of(&target, schema)?)?)),
                 Err(_) => Err(wrong_call("a cast has a value and a type")),
             };
         }
@@ -164,7 +156,7 @@ impl SparkPlanner {
             BinaryOperator::Minus => "date_sub",
             _ => return Ok(None),
         };
-        let (date, days) = match (left.get_type(schema)?, right.get_type(schema)?) {
+        let (date, days) = match (type_of(left, schema)?, type_of(right, schema)?) {
             (DataType::Date32, days) if days.is_integer() => (left, right),
             (days, DataType::Date32) if days.is_integer() && name == "date_add" => (right, left),
             _ => return Ok(None),

@@ -47,12 +47,14 @@ pub async fn plan_select(state: &SessionState, statement: &Statement) -> Result<
         }
     };
     let mut tables = HashMap::new();
-    let mut spellings = query.spellings.clone();
+    // A table's own spelling of a column goes before that of a use.
+    let mut spellings = Vec::new();
     for table in tables_read(statement)? {
         let source = table_source(state, &table).await?;
         spellings.extend(source.schema().fields().iter().map(|field| field.name().clone()));
         tables.insert(table.clone(), folded(&table, source).map_err(Error::from)?);
     }
+    spellings.extend(query.spellings.iter().cloned());
     let mut tree = SqlStatement::Query(query.query.clone());
     rewrite(&mut tree, &known_functions(state), &|span| statement.place(span))?;
     let context = Context::new(state, tables);
@@ -387,6 +389,11 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
         }
     }
     let ours = Error::from(error);
+    let no_match = ours.message.split_once("No function matches the given name and argument types '");
+    if let Some((call, _)) = no_match.and_then(|(_, rest)| rest.split_once('\'')) {
+        return Error::new(Code::InvalidSql, format!("{place}no function takes these types: `{}`", spark_types(call)))
+            .hint("CAST the arguments to what the function takes");
+    }
     let message = ours
         .message
         .trim_start_matches("Error during planning: ")
@@ -395,6 +402,24 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
         return Error { message: message.to_string(), ..ours };
     }
     Error { message: format!("{place}{message}"), ..ours }
+}
+
+/// A call's signature with Spark's names of Arrow's plain types.
+fn spark_types(call: &str) -> String {
+    const NAMES: [(&str, &str); 11] = [
+        ("LargeUtf8", "string"),
+        ("Utf8View", "string"),
+        ("Utf8", "string"),
+        ("Float64", "double"),
+        ("Float32", "float"),
+        ("Int64", "bigint"),
+        ("Int32", "int"),
+        ("Int16", "smallint"),
+        ("Int8", "tinyint"),
+        ("Boolean", "boolean"),
+        ("Date32", "date"),
+    ];
+    NAMES.iter().fold(call.to_string(), |text, (arrow, spark)| text.replace(arrow, spark))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType as SqlType, Expr, Function,
+        AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType as SqlType, DateTimeField, Expr, Function,
         FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
         OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor, UnaryOperator,
         Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::{
 
 use super::{
     calls::{CAST, INT, NAMES},
+    implicit::casts_arguments,
     names, suggest,
     syntax::{
         arguments_mut, binary, call, cast, double, field, int_of, is_distinct, marked, name_of, not, number,
@@ -145,8 +146,16 @@ impl VisitorMut for Rewriter<'_> {
             }
             Expr::UnaryOp { op, .. } if *op == UnaryOperator::BangNot => *op = UnaryOperator::Not,
             Expr::RLike { negated, expr: value, pattern, .. } => {
-                let matches = call("regexp_like", vec![take(value), take(pattern)]);
+                let matches = marked("regexp_like", vec![place_holder(), take(value), take(pattern)]);
                 *expr = if *negated { not(matches) } else { matches };
+            }
+            Expr::Like { expr: value, .. } | Expr::ILike { expr: value, .. } | Expr::Trim { expr: value, .. } => {
+                **value = marked("string", vec![place_holder(), take(value)]);
+            }
+            Expr::Substring { expr: value, substring_from: Some(from), substring_for, .. } => {
+                let mut args = vec![place_holder(), take(value), take(from)];
+                args.extend(substring_for.as_mut().map(|length| take(length)));
+                *expr = marked("substring", args);
             }
             Expr::Between { expr: value, negated, low, high } => {
                 let value = take(value);
@@ -163,12 +172,8 @@ impl VisitorMut for Rewriter<'_> {
             Expr::Extract { field, expr: value, .. } => {
                 *expr = marked("date_part", vec![place_holder(), text(&field.to_string()), take(value)]);
             }
-            Expr::Ceil { expr: value, field: CeilFloorKind::Scale(scale) } => {
-                *expr = call("ceil", vec![take(value), Expr::Value(scale.clone())]);
-            }
-            Expr::Floor { expr: value, field: CeilFloorKind::Scale(scale) } => {
-                *expr = call("floor", vec![take(value), Expr::Value(scale.clone())]);
-            }
+            Expr::Ceil { expr: value, field } => *expr = rounded("ceil", take(value), field),
+            Expr::Floor { expr: value, field } => *expr = rounded("floor", take(value), field),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -367,6 +372,17 @@ fn spell_out(expr: &mut Expr) {
     }
 }
 
+/// `ceil` or `floor`; the parser has nodes of its own for them.
+fn rounded(name: &str, value: Expr, field: &CeilFloorKind) -> Expr {
+    let mut args = vec![place_holder(), value];
+    match field {
+        CeilFloorKind::Scale(scale) => args.push(Expr::Value(scale.clone())),
+        CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) => {}
+        CeilFloorKind::DateTimeField(unit) => args.push(text(&unit.to_string())),
+    }
+    marked(name, args)
+}
+
 /// Marks a plain call of a function that is planned by types.
 fn mark_call(expr: &mut Expr) {
     let Expr::Function(function) = expr else { return };
@@ -374,7 +390,11 @@ fn mark_call(expr: &mut Expr) {
         && function.filter.is_none()
         && function.within_group.is_empty()
         && !is_distinct(function);
-    let Some(name) = name_of(function).filter(|name| plain && NAMES.contains(&name.as_str())) else { return };
+    let Some(name) =
+        name_of(function).filter(|name| plain && (NAMES.contains(&name.as_str()) || casts_arguments(name)))
+    else {
+        return;
+    };
     let mut values = vec![place_holder()];
     values.extend(arguments_mut(function).into_iter().map(take));
     *expr = marked(&name, values);

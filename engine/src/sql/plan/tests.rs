@@ -167,6 +167,14 @@ async fn the_filter_sees_the_raw_record() {
 fn wrong_columns_are_explained() {
     for (text, message, hint) in [
         ("lower(nme) AS n", "in `lower(nme) AS n`, column 7: there is no column `nme`", ""),
+        ("1 + size_m AS n", "column 5: there is no column `size_m`", "did you mean `size_mb`?"),
+        ("year(size_m) AS n", "column 6: there is no column `size_m`", "did you mean `size_mb`?"),
+        ("CAST(size_m AS int) AS n", "column 6: there is no column `size_m`", "did you mean `size_mb`?"),
+        (
+            "transform(labels, l -> lower(lable)) AS n",
+            "column 30: there is no column `lable`",
+            "did you mean `labels`?",
+        ),
         ("createdt", "there is no column `createdt`", "did you mean `createdAt`?"),
         ("metadata.nam AS n", "`metadata` has no field `nam`", "did you mean `name`?"),
         ("metadata.title AS n", "`metadata` has no field `title`", "its fields: `name`, `birth_date`"),
@@ -182,6 +190,8 @@ fn wrong_columns_are_explained() {
         ("lower(createdAt AS n", "in `lower(createdAt AS n`, line 1", ""),
         ("size_mb AS a, size_mb AS b", "should end before `,`", ""),
         ("to_timestamp(createdAt, 'YYYY') AS t", "`YYYY` are not supported", "yyyy-MM-dd"),
+        ("array_distinct(size_mb) AS y", "no function takes these types: `array_distinct(double)`", "CAST"),
+        ("make_date('a') AS y", "no function takes these types: `make_date(string)`", "CAST"),
         ("year() AS y", "`year` can't be called with no arguments", ""),
         ("", "expected", ""),
     ] {
@@ -280,6 +290,7 @@ async fn results_have_the_names_that_were_written() {
     for (sql, expected) in [
         ("SELECT sizeMb, SIZEMB + 1 AS Next, `user_email` FROM t.streams", "sizeMb int, Next int, user_email string"),
         ("SELECT sizemb FROM t.streams", "sizemb int"),
+        ("SELECT * FROM (SELECT sizemb FROM t.streams WHERE SIZEMB > 1) AS x", "sizeMb int"),
         ("SELECT * FROM t.movies", "title string, duration_mins int, Info struct<originalLanguage:string>"),
         (
             "SELECT 1L AS N, m.*, duration_mins + 1 AS `Last One` FROM t.movies m",
@@ -447,5 +458,37 @@ async fn fields_may_be_used_anywhere() {
         ("SELECT k AS k, s AS s, s.f AS f FROM t.n ORDER BY f LIMIT 1", vec!["1 | {f: 10, g: x} | 10"]),
     ] {
         assert_eq!(query(&state, sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn planning_can_be_spawned() {
+    let state = Arc::new(lake());
+    let task = tokio::spawn(async move {
+        plan_select(&state, &parse_select("SELECT title FROM t.movies", "").unwrap()).await.map(|_| ())
+    });
+    task.await.unwrap().unwrap();
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Any heap of words is an expression or an error.
+    #[test]
+    fn nothing_panics(words in proptest::collection::vec(proptest::sample::select(vec![
+        "size_mb", "books", "metadata", ".", "name", "(", ")", ",", "[", "]", "0", "-1", "'x'", "+", "/", "->", "x", "lower", "transform",
+        "CAST", "AS", "int", "timestamp", "INTERVAL", "days", "1", "CASE", "WHEN", "THEN", "END", "*", "IF", "to_timestamp", "date_trunc",
+        "round", "labels", "aggregate", "`", "struct", "IS", "NULL", "AND", "IN", "BETWEEN", "array", "map", "year", "::", "{", "}", ":",
+    ]), 0..12)) {
+        let state = plain("UTC");
+        let text = words.join(" ");
+        let batch = records();
+        if let Ok((exprs, _)) = plan_columns(&state, &batch.schema(), std::slice::from_ref(&text), Some(&text)) {
+            let table = datafusion::datasource::MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
+            let scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(table)), None).unwrap();
+            let _ = scan.project(exprs).and_then(|plan| state.optimize(&plan.build()?));
+        }
+        let _ = parse_select(&text, "");
+        let _ = parse_select(&format!("SELECT {text} FROM t.x"), "").and_then(|statement| crate::sql::tables_read(&statement));
     }
 }

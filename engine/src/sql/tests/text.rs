@@ -96,3 +96,56 @@ async fn wrong_patterns_are_explained() {
         assert!(error.message.contains(expected), "{sql}: {error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_no_text_is_taken_as_one() {
+    check(
+        "UTC",
+        &[
+            ("lower(«NULL»)", "null string"),
+            ("upper(«5»)", "5 string"),
+            ("length(«123»)", "3 int"),
+            ("substring(«12345», 2, 2)", "23 string"),
+            ("lpad(«7», 3, '0')", "007 string"),
+            ("rpad(«7», 3, '0')", "700 string"),
+            ("trim(«5»)", "5 string"),
+            ("concat_ws('-', «1», «2»)", "1-2 string"),
+            ("split(«1.5e0», '\\\\.')", "[1, 5] array<string>"),
+            ("regexp_replace(«100», '0', 'x')", "1xx string"),
+            ("regexp_extract(«100», '0+', 0)", "00 string"),
+            ("instr(«12345», '3')", "3 int"),
+            ("instr(«12345», «3»)", "3 int"),
+            ("startswith(«12345», '12')", "true boolean"),
+            ("contains(«12345», '34')", "true boolean"),
+            ("repeat(«1», 3)", "111 string"),
+            ("translate(«123», '2', 'x')", "1x3 string"),
+            ("replace(«123», '2', 'x')", "1x3 string"),
+            ("reverse(«123»)", "321 string"),
+            ("initcap(«NULL»)", "null string"),
+            ("«5» || 'x'", "5x string"),
+            ("«5» LIKE '5%'", "true boolean"),
+            ("«15» RLIKE '^1'", "true boolean"),
+            ("to_timestamp(«NULL»)", "null timestamp"),
+            ("to_date(«NULL», 'yyyy')", "null date"),
+            ("year(«NULL»)", "null int"),
+            ("CAST(«NULL» AS int)", "null int"),
+            ("date_format(«NULL», 'yyyy')", "null string"),
+            ("concat(«NULL», 'a')", "null string"),
+            ("split(«NULL», 'a')", "null array<string>"),
+            ("size(«NULL»)", "-1 int"),
+            ("array_contains(«NULL», 1)", "null boolean"),
+            ("round(«NULL», 2)", "null double"),
+            ("«NULL» + 1", "null int"),
+            ("«NULL» / 2", "null double"),
+            ("«NULL» > 1", "null boolean"),
+            ("sqrt(«'4'»)", "2.0 double"),
+            ("abs(«'-4'»)", "4.0 double"),
+            ("floor(«'4.5'»)", "4 bigint"),
+            ("round(«'4.55'», 1)", "4.6 double"),
+            ("greatest(«'a'», 'b')", "b string"),
+            ("md5(«5»)", "e4da3b7fbbce2345d7772b0674a318d5 string"),
+            ("sha2(«'a'», 256)", "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb string"),
+        ],
+    )
+    .await;
+}

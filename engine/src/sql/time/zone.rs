@@ -48,7 +48,8 @@ impl Zone {
     pub(crate) fn of_session(config: &datafusion::config::ConfigOptions) -> Result<Zone> {
         match &config.execution.time_zone {
             None => Ok(Zone::UTC),
-            Some(name) => Zone::read(name).ok_or_else(|| {
+            // Arrow must know it, too: it stands in the types of intermediate timestamps.
+            Some(name) => Zone::read(name).filter(|_| name.parse::<Tz>().is_ok()).ok_or_else(|| {
                 Error::new(Code::InvalidSpec, format!("there is no time zone `{name}`"))
                     .hint("name it as `UTC`, `+01:00` or `Europe/Paris`")
             }),
