@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 
 use crate::process::{bind_to_this_thread, send};
-use crate::{DEADLINE, wait_for};
+use crate::{deadline, wait_for};
 
 /// What a command printed, and how it ended.
 pub struct Output {
@@ -161,7 +161,7 @@ impl Client {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break Some(status);
             }
-            if started.elapsed() > DEADLINE {
+            if started.elapsed() > deadline() {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
                 break None;
@@ -175,7 +175,7 @@ impl Client {
             stdout: reader.join().unwrap(),
             stderr: stderr.join().unwrap(),
         };
-        assert!(status.is_some(), "the client did not end in {} s\n{output}", DEADLINE.as_secs());
+        assert!(status.is_some(), "the client did not end in {} s\n{output}", deadline().as_secs());
         output
     }
 

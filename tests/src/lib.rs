@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `TRIREME_TEST_SIZE` | bytes of a generated day (default 20 MB), such as `1GB` |
 //! | `TRIREME_TEST_SEEDS` | how often each fault is injected (default 2) |
+//! | `TRIREME_TEST_DEADLINE` | seconds after which what is waited for is given up (default 240) |
 //! | `TRIREME_SHARED` | folder of the shared real data, if it is not beside the repository |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // all of it is for tests
@@ -30,19 +31,21 @@ pub fn repository() -> PathBuf {
 }
 
 /// Whatever is waited for has come by then on any machine; tests never check how long something took.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub fn deadline() -> Duration {
+    Duration::from_secs(setting("TRIREME_TEST_DEADLINE", 240))
+}
 
 /// Waits until `ready` gives something.
 ///
 /// # Panics
-/// After [`DEADLINE`], naming `what`.
+/// After [`deadline`], naming `what`.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
+    let (started, deadline) = (Instant::now(), deadline());
     loop {
         if let Some(found) = ready() {
             return found;
         }
-        assert!(started.elapsed() < DEADLINE, "waited {} s in vain: {what}", DEADLINE.as_secs());
+        assert!(started.elapsed() < deadline, "waited {} s in vain: {what}", deadline.as_secs());
         sleep(Duration::from_millis(50));
     }
 }

@@ -188,7 +188,7 @@ fn names() {
     world.refused(&["download", "--from", "none/there.json", "--to", "a.good"], 64, &["none/there.json"]);
     world.refused(&["download", "--from", "gopher://host/x.json", "--to", "a.good"], 64, &["gopher"]);
     let nobody = format!("http://127.0.0.1:{}/x.json", free_port());
-    world.refused(&["download", "--from", &nobody, "--to", "a.good"], 1, &[&nobody]);
+    world.cli(&["download", "--from", &nobody, "--to", "a.good"]).failed(1, &[&nobody]);
 }
 
 #[test]
@@ -406,8 +406,11 @@ fn a_broken_transfer() {
     let url = format!("http://{}/good.json", server.local_addr().unwrap());
     // Fewer bytes than promised.
     answer_all(server, "200 OK\r\nContent-Length: 5000", "[{\"id\": 9}]");
-    world.refused(&["download", "--from", &url, "--to", "a.good"], 1, &[&url]);
-    world.refused(&["download", "--from", &url, "--to", "a.fresh"], 1, &[&url]);
+    let before = world.state();
+    for (source, format) in [("a.good", "text"), ("a.fresh", "json")] {
+        world.cli(&["download", "--from", &url, "--to", source, "--output", format]).failed(1, &[&url]);
+    }
+    assert_eq!(world.state(), before);
     let sources: Vec<Value> = world.json(&["raw", "list"]).done().json_lines();
     assert_eq!(sources.len(), 1, "{sources:?}");
 }

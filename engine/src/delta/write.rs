@@ -13,7 +13,7 @@ use datafusion::{
     error::{DataFusionError, Result as DataFusionResult},
     execution::{SendableRecordBatchStream, SessionState, TaskContext, memory_pool::MemoryConsumer},
     logical_expr::LogicalPlan,
-    physical_expr::{EquivalenceProperties, OrderingRequirements, PhysicalExpr},
+    physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
@@ -175,6 +175,14 @@ impl ExecutionPlan for DeltaWriteExec {
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        // One sorted partition must not become several sorted ones, see below.
+        match self.input.output_partitioning().partition_count() {
+            1 => vec![Distribution::SinglePartition],
+            _ => vec![Distribution::UnspecifiedDistribution],
+        }
     }
 
     // Rows are written in the order in which they come, so a sort below is there for a reason: an optimizer must not drop it.

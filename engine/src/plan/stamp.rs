@@ -16,7 +16,7 @@ use datafusion::{
     common::{internal_err, tree_node::TreeNodeRecursion},
     error::Result as DataFusionResult,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::{EquivalenceProperties, OrderingRequirements, PhysicalExpr},
+    physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
         stream::RecordBatchStreamAdapter,
@@ -79,6 +79,14 @@ impl ExecutionPlan for StampExec {
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        // One sorted partition must not become several sorted ones, see below.
+        match self.input.output_partitioning().partition_count() {
+            1 => vec![Distribution::SinglePartition],
+            _ => vec![Distribution::UnspecifiedDistribution],
+        }
     }
 
     // Ballista optimizes plans with joins once more, and drops a sort that no parent asks for.

@@ -10,7 +10,7 @@ use ballista_core::{
 };
 use ballista_scheduler::cluster::ClusterStateEvent;
 use datafusion::{
-    physical_plan::{ExecutionPlan, ExecutionPlanProperties, coalesce_partitions::CoalescePartitionsExec},
+    physical_plan::{ExecutionPlan, coalesce_partitions::CoalescePartitionsExec},
     prelude::SessionContext,
 };
 use futures::{FutureExt, StreamExt};
@@ -62,7 +62,6 @@ impl Cluster {
         cancel: &CancellationToken,
     ) -> Result<Vec<RecordBatch>> {
         let schema = plan.schema();
-        let partitions = plan.output_partitioning().partition_count();
         // Distribution ends in one partition: a last stage of several tasks keeps stale output locations.
         let plan = Arc::new(CoalescePartitionsExec::new(Arc::new(StampExec::new(plan))));
         let mut lost_executors = self.server.cluster_state_events().await.map_err(failed)?;
@@ -94,12 +93,15 @@ impl Cluster {
             }
         };
         // Only now is it known whether a stage was run again, which the job's success hides.
-        if let Some(graph) = self.jobs.get_execution_graph(&job).await.map_err(failed)? {
-            progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
-            if progress::was_rolled_back(graph.as_ref()) {
-                return Err(Error::new(Code::WorkLost, format!("a stage of {name} was rolled back")));
-            }
+        let lost = |what: String| Error::new(Code::WorkLost, format!("{name}: {what}"));
+        let graph = self.jobs.get_execution_graph(&job).await.map_err(failed)?;
+        let graph = graph.ok_or_else(|| lost("the finished job is not known any more".to_string()))?;
+        progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
+        if progress::was_rolled_back(graph.as_ref()) {
+            return Err(lost("a stage was rolled back".to_string()));
         }
+        let partitions = progress::stamped_partitions(graph.as_ref())
+            .ok_or_else(|| Error::new(Code::Internal, format!("{name}: the plan lost its stamps")))?;
         while let Some(Some(event)) = lost_executors.next().now_or_never() {
             if let ClusterStateEvent::RemovedExecutor { executor_id } = event {
                 return Err(executor_lost(&executor_id));

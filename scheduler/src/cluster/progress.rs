@@ -1,10 +1,14 @@
 //! How far a Ballista job is, told in the terms of the API.
 
+use std::sync::Arc;
+
 use ballista_core::serde::protobuf::task_status;
 use ballista_scheduler::state::{
     execution_graph::ExecutionGraph,
     execution_stage::{ExecutionStage, TaskInfo},
 };
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use trireme_engine::plan::StampExec;
 use trireme_proto::v1;
 
 /// The stages of a graph, in order, named `<name>/<number>`.
@@ -23,6 +27,27 @@ pub fn was_rolled_back(graph: &dyn ExecutionGraph) -> bool {
         ExecutionStage::Successful(stage) => stage.stage_attempt_num > 0,
         ExecutionStage::Failed(stage) => stage.stage_attempt_num > 0,
     })
+}
+
+/// Partitions of the plan's result, as Ballista split it: it optimizes plans with joins once more, and may change their number.
+pub fn stamped_partitions(graph: &dyn ExecutionGraph) -> Option<usize> {
+    graph.stages().values().find_map(|stage| {
+        let plan = match stage {
+            ExecutionStage::UnResolved(stage) => &stage.plan,
+            ExecutionStage::Resolved(stage) => &stage.plan,
+            ExecutionStage::Running(stage) => &stage.plan,
+            ExecutionStage::Successful(stage) => &stage.plan,
+            ExecutionStage::Failed(stage) => &stage.plan,
+        };
+        find_stamp(plan)
+    })
+}
+
+fn find_stamp(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    if plan.is::<StampExec>() {
+        return Some(plan.output_partitioning().partition_count());
+    }
+    plan.children().into_iter().find_map(find_stamp)
 }
 
 fn describe(name: &str, attempt: u32, id: usize, stage: &ExecutionStage) -> v1::Stage {
