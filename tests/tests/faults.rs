@@ -9,9 +9,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use trireme_tests::answers::assert_answers;
 use trireme_tests::cli::{Client, wait_for_end_of};
 use trireme_tests::cluster::{Cluster, Options, embedded, example, has_ended, text};
-use trireme_tests::data;
+use trireme_tests::data::{self, Layout, Project};
 use trireme_tests::process::descendants;
 use trireme_tests::python::Python;
 use trireme_tests::{setting, wait_for};
@@ -266,6 +267,70 @@ fn clients_and_the_scheduler_are_killed() {
     }
 }
 
+#[test]
+fn a_job_is_cancelled() {
+    let Some(mut world) = World::new() else { return };
+    let before = world.cluster.state();
+    world.deliver();
+    let sources =
+        |state: &[String]| state.iter().filter(|line| !line.contains("raw.streams")).cloned().collect::<Vec<_>>();
+    let running = |world: &World, known: usize| {
+        let client = world.merge();
+        let id = world.submitted("merge", "s.streams", known);
+        wait_for("tasks", || (!world.cluster.job(&id)["stages"].as_array()?.is_empty()).then_some(()));
+        (client, id)
+    };
+    let (client, id) = running(&world, 0);
+    let job = world.cluster.json(&["jobs", "cancel", &id]).done().json();
+    assert_eq!(job["state"], "cancelled", "{job}");
+    let output = client.finish();
+    assert_eq!(output.code, Some(1), "{output}");
+    assert_eq!(output.json()["error"]["code"], "cancelled", "{output}");
+
+    // Ctrl-C at the client does the same.
+    let (client, id) = running(&world, 1);
+    client.signal(libc::SIGINT);
+    let output = client.finish();
+    assert_eq!(output.code, Some(130), "{output}");
+    assert_eq!(world.cluster.ended(&id)["state"], "cancelled");
+    assert_eq!(sources(&world.cluster.state()), sources(&before), "a cancelled merge changes nothing");
+
+    // All slots are free again, and the same delivery can be merged.
+    world.merge().finish().done();
+    world.check();
+}
+
+#[test]
+fn the_scheduler_is_killed_in_a_pipeline() {
+    let Some(python) = Python::find() else { return };
+    let mut cluster = Cluster::start(Options::default());
+    let days = data::generate(cluster.folder(), data::size(8_000_000), 1 + seeds().end, Layout::Ndjson);
+    let project = Project::new(&cluster.folder().join("project"), &days[0]);
+    let started = Instant::now();
+    cluster.json(&["run", &project.pipeline()]).done();
+    let undisturbed = started.elapsed();
+    for seed in seeds() {
+        let delivered = seed as usize + 2;
+        project.deliver(&days[delivered - 1]);
+        let client = cluster.begin(&["run", &project.pipeline(), "--output", "json"]);
+        sleep(undisturbed.mul_f64(0.1 + 0.8 * share(seed)));
+        cluster.kill_scheduler();
+        cluster.restart_scheduler();
+        let output = client.finish();
+        if output.stdout.contains("unreachable") && !output.stdout.contains("pipeline") {
+            // It was killed before it had taken the job: then nothing of it is left, and the user runs it again.
+            println!("seed {seed}: not taken");
+            assert_eq!(output.code, Some(69), "{output}");
+            cluster.json(&["run", &project.pipeline()]).done();
+        } else {
+            let run = output.done().json();
+            println!("seed {seed}: {}", run["duration_ms"]);
+            assert_answers(&run, &python.answers(&days[..delivered]));
+        }
+        python.check_tables(&cluster.lake(), &days[..delivered], &[]);
+    }
+}
+
 /// A frozen executor is silent like a dead one, but comes back with work in its hands that others have done meanwhile.
 #[test]
 fn an_executor_freezes_and_comes_back() {
@@ -280,6 +345,24 @@ fn an_executor_freezes_and_comes_back() {
     world.check();
     world.cluster.executor(0).signal(libc::SIGCONT);
     world.deliver();
+    world.merge().finish().done();
+    world.check();
+}
+
+/// What a machine's suspension or a long stall does to a cluster: it must not need a hand to go on.
+#[test]
+fn executors_that_were_silent_join_again() {
+    let Some(mut world) = World::new() else { return };
+    world.deliver();
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        for place in 0..world.cluster.executors() {
+            world.cluster.executor(place).signal(signal);
+        }
+        if signal == libc::SIGSTOP {
+            // Longer than the executor timeout of these clusters.
+            sleep(Duration::from_secs(6));
+        }
+    }
     world.merge().finish().done();
     world.check();
 }

@@ -94,10 +94,6 @@ impl ExecutionPlan for StampExec {
         vec![self.input.output_ordering().cloned().map(OrderingRequirements::from)]
     }
 
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
     fn apply_expressions(
         &self,
         _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DataFusionResult<TreeNodeRecursion>,

@@ -10,7 +10,12 @@ use ballista_core::{
 };
 use ballista_scheduler::cluster::ClusterStateEvent;
 use datafusion::{
-    physical_plan::{ExecutionPlan, coalesce_partitions::CoalescePartitionsExec},
+    physical_expr::expressions::Column,
+    physical_plan::{
+        ExecutionPlan,
+        coalesce_partitions::CoalescePartitionsExec,
+        projection::{ProjectionExec, ProjectionExpr},
+    },
     prelude::SessionContext,
 };
 use futures::{FutureExt, StreamExt};
@@ -63,7 +68,7 @@ impl Cluster {
     ) -> Result<Vec<RecordBatch>> {
         let schema = plan.schema();
         // Distribution ends in one partition: a last stage of several tasks keeps stale output locations.
-        let plan = Arc::new(CoalescePartitionsExec::new(Arc::new(StampExec::new(plan))));
+        let plan = Arc::new(CoalescePartitionsExec::new(stamped(plan)?));
         let mut lost_executors = self.server.cluster_state_events().await.map_err(failed)?;
         let (pushed, mut statuses) = mpsc::channel(64);
         let job = self.server.submit_physical_plan(name, session, plan, Some(pushed)).await.map_err(failed)?;
@@ -134,6 +139,23 @@ impl Cluster {
         progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
         Ok(())
     }
+}
+
+/// The plan with stamps, below a projection of all columns. Ballista optimizes the input of the last stage once more, and DataFusion 55's sort
+/// pushdown gives the first node's child's `fetch` to the sorts below without its `skip`: a LIMIT with OFFSET would lose rows.
+fn stamped(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let stamps: Arc<dyn ExecutionPlan> = Arc::new(StampExec::new(plan));
+    let columns = stamps
+        .schema()
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(index, field)| ProjectionExpr {
+            expr: Arc::new(Column::new(field.name(), index)),
+            alias: field.name().clone(),
+        })
+        .collect::<Vec<_>>();
+    Ok(Arc::new(ProjectionExec::try_new(columns, stamps)?))
 }
 
 fn executor_lost(id: &str) -> Error {

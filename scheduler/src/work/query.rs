@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::{arrow::datatypes::SchemaRef, logical_expr::LogicalPlan};
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
-use trireme_engine::{Error, Result, sql};
+use trireme_engine::{Code, Error, Result, sql};
 use trireme_proto::v1::Stage;
 
 use super::Worker;
@@ -39,6 +39,17 @@ impl Progress for Unwatched {
 #[async_trait]
 impl SqlRunner for Queries {
     async fn sql(&self, sql: &str) -> Result<Rows> {
+        self.rows(sql).await.map_err(|error| match error.code {
+            Code::InvalidSql if error.hint.is_empty() => {
+                error.hint("one SELECT, or EXPLAIN of one, over the catalog's tables is run here; `trireme tables list` names them")
+            }
+            _ => error,
+        })
+    }
+}
+
+impl Queries {
+    async fn rows(&self, sql: &str) -> Result<Rows> {
         let statement = sql::parse_select(sql, "")?;
         let (session, _) = self.worker.session_over(&sql::tables_read(&statement)?).await?;
         let plan = sql::plan_select(&session.state(), &statement).await?;
