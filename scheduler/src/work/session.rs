@@ -11,7 +11,7 @@ use trireme_engine::{
 use crate::cluster::Cluster;
 
 /// Raw or table bytes that are worth a task of their own: a task costs a round trip, so small work gets few.
-const BYTES_WORTH_A_TASK: u64 = 8 << 20;
+const BYTES_WORTH_A_TASK: u64 = 4 << 20;
 /// Bytes of one task, at most about: more tasks than slots, so that a slow one does not hold up the stage.
 const BYTES_OF_A_TASK: u64 = 1 << 30;
 
