@@ -10,6 +10,8 @@ use ballista_executor::{
     executor_process::{ExecutorProcessConfig, start_executor_process},
 };
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use futures::FutureExt;
+use tokio::signal::unix::{SignalKind, signal};
 use trireme_engine::{
     Code, Error, Result, Storage,
     plan::TriremeCodec,
@@ -20,6 +22,16 @@ pub use scope::ScopedEngine;
 
 /// Largest gRPC message, bytes; the scheduler has the same.
 const MAX_MESSAGE_SIZE: u32 = 256 * 1024 * 1024;
+
+/// Why an executor ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// The scheduler took its silence (a suspended machine, a long stall) for death and stopped it when it spoke again. Its tasks were
+    /// given to others; as a new process with a new id it is welcome.
+    GivenUp,
+}
 
 /// What an executor needs to know.
 pub struct Executor {
@@ -50,8 +62,10 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Registers, runs tasks until SIGTERM or SIGINT, then drains.
-    pub async fn run(self) -> Result<()> {
+    /// Registers, runs tasks until it is told to end, then drains.
+    pub async fn run(self) -> Result<End> {
+        let listen = |kind| signal(kind).map_err(|error| Error::new(Code::Internal, error.to_string()));
+        let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let message_size = MAX_MESSAGE_SIZE;
         let config_producer: ConfigProducer = Arc::new(|| session_config(&SessionOptions::default()));
         let (store_url, store, work_dir) =
@@ -89,6 +103,10 @@ impl Executor {
             override_physical_codec: Some(Arc::new(TriremeCodec::default())),
             ..ExecutorProcessConfig::default()
         };
-        start_executor_process(Arc::new(config)).await.map_err(|error| Error::new(Code::Internal, error.to_string()))
+        start_executor_process(Arc::new(config))
+            .await
+            .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        let signalled = terminate.recv().now_or_never().is_some() || interrupt.recv().now_or_never().is_some();
+        Ok(if signalled { End::Signal } else { End::GivenUp })
     }
 }

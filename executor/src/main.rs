@@ -2,7 +2,8 @@
 
 use std::{
     net::{IpAddr, TcpListener},
-    process::ExitCode,
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use trireme_engine::{
     Error, Result, Storage,
     settings::{self, ExecutorSettings, refuse},
 };
-use trireme_executor::Executor;
+use trireme_executor::{End, Executor};
 
 /// How long an executor tries to reach its scheduler before it gives up and leaves the restart to its supervisor.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,13 +28,30 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.to_string()),
     };
     // The scratch folder lives as long as the process: dropped here, it takes shuffled and spilled rows with it.
-    let (executor, _scratch) = match prepare(settings) {
+    let (executor, scratch) = match prepare(settings) {
         Ok(prepared) => prepared,
         Err(error) => refuse(&error),
     };
     match runtime.block_on(executor.run()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Signal) => ExitCode::SUCCESS,
+        Ok(End::GivenUp) => {
+            tracing::warn!("the scheduler had given this executor up; starting again under a new id");
+            // Not waiting for what still runs on its threads: they end with this image of the process.
+            runtime.shutdown_background();
+            drop(scratch);
+            fail(&start_again().to_string())
+        }
         Err(error) => fail(&error.message),
+    }
+}
+
+/// Replaces the process by itself: same process id, arguments and parent, all state of Ballista's (some of it is global) new.
+fn start_again() -> std::io::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "trireme-executor".into());
+    match std::env::current_exe() {
+        Ok(program) => Command::new(program).arg0(name).args(arguments).exec(),
+        Err(error) => error,
     }
 }
 

@@ -242,6 +242,33 @@ refuses_strangers() {
   ((code != 0)) && grep --quiet --ignore-case -e unauth -e token <<<"$reply"
 }
 
+# The oracle reads the raw files by itself; an answer's numbers are rounded to six decimals.
+answers_are_right() {
+  venv_with duckdb==2.0.0
+  "$venv/bin/python" "$repo/tests/oracle/answers.py" "$example/data" >"$work/right.json" &&
+    "$venv/bin/python" - "$work/run.json" "$work/right.json" <<'PYTHON' >&2
+import json, sys
+
+run, right = (json.load(open(path)) for path in sys.argv[1:])
+books = right["movies_based_on_books"]
+rows = {question: [row] for question, row in right.items()}
+rows["movies_based_on_books"] = [{"scope": scope} | books[scope] for scope in ("streamed", "catalogue")]
+answers = run["answers"]
+
+def same(found, row):
+    close = lambda a, b: abs(a - b) <= 1e-6 if isinstance(b, (int, float)) else a == b
+    return found.keys() == row.keys() and all(close(found[name], row[name]) for name in row)
+
+def equal(found, expected):
+    return len(found) == len(expected) and all(map(same, found, expected))
+
+wrong = [question for question in rows if not equal(answers.get(f"analytics.{question}", []), rows[question])]
+for question in wrong:
+    print(f"{question}: found {answers.get(f'analytics.{question}')}, right is {rows[question]}")
+sys.exit(bool(wrong) or len(answers) != len(rows))
+PYTHON
+}
+
 # A process that is PID 1 and handles no SIGTERM is killed after the time-out, and its code is 137.
 drains() {
   podman stop --time 30 "rig-$$-$1" >/dev/null && [[ $(inspect "$1" '{{.State.ExitCode}}') == 0 ]]
@@ -318,7 +345,9 @@ for n in 1 2; do
 done
 
 check "the API refuses a client without a token" refuses_strangers
-check "the pipeline runs" client run /example/pipeline.yaml --output json
+check "the pipeline runs" client run /example/pipeline.yaml --output json >"$work/run.json"
+cat "$work/run.json"
+check "its answers are those that DuckDB gives on the raw files" answers_are_right
 for n in 1 2; do check "executor $n stops by itself on SIGTERM" drains "executor-$n"; done
 check "the scheduler stops by itself on SIGTERM" drains trireme-ballista
 

@@ -141,7 +141,7 @@ impl Cluster {
         let sources = self.json(&["raw", "list"]).done().json_lines();
         let rows = tables.iter().flat_map(|table| {
             let mut rows = self.sql(&format!("SELECT * FROM {}", table["name"].as_str().unwrap()));
-            rows.sort_by_key(Value::to_string);
+            rows.sort_by_cached_key(Value::to_string);
             rows
         });
         tables.iter().chain(&sources).cloned().chain(rows).map(|value| value.to_string()).collect()
