@@ -252,9 +252,9 @@ mod tests {
     fn the_protocols_own_examples_are_read() {
         let example = DeletionVectorDescriptor {
             storage_type: StorageType::Inline,
-            path_or_inline_dv: "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L".to_string(),
+            path_or_inline_dv: "^Bg9^0rr910000000000iXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L".to_string(),
             offset: None,
-            size_in_bytes: 40,
+            size_in_bytes: 44,
             cardinality: 6,
         };
         let rows = load(&example, &InMemory::new()).unwrap();

@@ -92,7 +92,7 @@ impl Layout {
     pub fn apply(&self, path: &str, footer: Arc<ParquetMetaData>) -> Result<Arc<ParquetMetaData>> {
         let file = footer.file_metadata();
         let root = file.schema_descr().root_schema();
-        let in_file = InFile { layout: self, path };
+        let in_file = InFile { layout: self, path, in_map: false };
         if self.mapping == Mapping::Id && !root.get_fields().is_empty() && !any_id(root) {
             return Err(in_file
                 .refuse("has no Parquet field ids, by which this table's columns are found")
@@ -150,6 +150,8 @@ fn any_id(group: &Type) -> bool {
 struct InFile<'a> {
     layout: &'a Layout,
     path: &'a str,
+    /// Within keys or values of a map: casts there go by position where names differ, so they must not.
+    in_map: bool,
 }
 
 impl InFile<'_> {
@@ -160,14 +162,22 @@ impl InFile<'_> {
     /// Fields of a group under the names of a struct's, in the file's order.
     fn fields(&self, columns: &StructType, stored: &[TypePtr], parent: &str) -> Result<Vec<TypePtr>> {
         let mapping = self.layout.mapping;
+        let is = |column: &StructField, field: &Type| match mapping {
+            Mapping::None | Mapping::Name => physical_name(column, mapping) == field.name(),
+            Mapping::Id => field_id(column).is_some() && field_id(column) == parquet_id(field),
+        };
+        if self.in_map {
+            let missing = columns.fields().find(|column| !stored.iter().any(|field| is(column, field)));
+            if let Some(column) = missing {
+                let what = format!("lacks `{parent}{}`, a field within a map that was added later", column.name);
+                return Err(self.refuse(&what).hint("rewrite the table with the engine that made it"));
+            }
+        }
         stored
             .iter()
             .enumerate()
             .map(|(position, field)| {
-                let column = columns.fields().find(|column| match mapping {
-                    Mapping::None | Mapping::Name => physical_name(column, mapping) == field.name(),
-                    Mapping::Id => field_id(column).is_some() && field_id(column) == parquet_id(field),
-                });
+                let column = columns.fields().find(|column| is(column, field));
                 match column {
                     Some(column) => {
                         let name = format!("{parent}{}", column.name);
@@ -219,9 +229,10 @@ impl InFile<'_> {
                 let [key, value] = (if entries.is_group() { entries.get_fields() } else { &[] }) else {
                     return Err(bad());
                 };
+                let within = Self { in_map: true, ..*self };
                 let fields = vec![
-                    self.field(&map.key_type, key, key.name(), &format!("{name}.key"))?,
-                    self.field(&map.value_type, value, value.name(), &format!("{name}.value"))?,
+                    within.field(&map.key_type, key, key.name(), &format!("{name}.key"))?,
+                    within.field(&map.value_type, value, value.name(), &format!("{name}.value"))?,
                 ];
                 nested(vec![self.rebuild(entries, entries.name(), Some(fields))?])
             }

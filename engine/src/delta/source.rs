@@ -17,7 +17,6 @@ use datafusion::{
         },
         table_schema::TableSchema,
     },
-    error::DataFusionError,
     physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr, projection::ProjectionExprs},
     physical_plan::{
         DisplayFormatType, SortOrderPushdownResult, filter_pushdown::FilterPushdownPropagation,
@@ -242,9 +241,12 @@ impl MorselPlanner for DeltaPlanner {
 impl DeltaPlanner {
     async fn prepare(mut self: Box<Self>) -> Result<Box<dyn MorselPlanner>> {
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
-        let mut footer = self.reader.get_metadata(Some(&options)).await.map_err(DataFusionError::from)?;
-        drop(self.reader);
         let path = self.file.object_meta.location.as_ref();
+        let mut footer = self.reader.get_metadata(Some(&options)).await.map_err(|error| {
+            Error::new(Code::Storage, format!("data file {path} can't be read: {error}"))
+                .hint("where the file is gone or damaged, restore the table to a version that has all its files")
+        })?;
+        drop(self.reader);
         if let Some(layout) = &self.layout {
             footer = layout.apply(path, footer)?;
         }

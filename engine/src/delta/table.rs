@@ -139,7 +139,10 @@ fn unreadable(name: &TableName, error: &DeltaTableError) -> Error {
     let text = error.to_string();
     // The library appends a backtrace.
     let text = text.lines().next().unwrap_or_default();
-    if ["Unsupported", "unsupported", "not supported", "Unknown"].iter().any(|word| text.contains(word)) {
+    if ["Unsupported", "unsupported", "not supported", "Unknown", "catalog-managed"]
+        .iter()
+        .any(|word| text.contains(word))
+    {
         return Error::new(Code::UnsupportedTable, format!("table {name} can't be read: {text}"))
             .hint("write it again without that feature, or read it with the engine that made it");
     }

@@ -98,7 +98,9 @@ async fn what_a_scan_would_read_wrong_is_refused_by_name() {
     assert!(deleted.refused(false).await.contains("deletion vectors on 1 of its files"));
     let newer = Foreign { protocol: json!({ "minReaderVersion": 4, "minWriterVersion": 7 }), ..Foreign::default() };
     newer.refused(true).await;
-    for feature in ["variantType", "variantShredding", "catalogManaged", "somethingNew"] {
+    let managed = Foreign::with_features(&["catalogManaged"], &["catalogManaged"]);
+    assert!(managed.refused(true).await.contains("catalog-managed"));
+    for feature in ["variantType", "variantShredding-preview", "somethingNew"] {
         let found = Foreign::with_features(&[feature], &[feature]).refused(true).await;
         assert!(found.contains(feature), "{found}");
     }

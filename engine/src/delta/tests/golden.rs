@@ -1,6 +1,7 @@
 //! The Delta project's golden tables, read by our scan as the project says, or refused where the protocol asks for that; never wrong.
 
 use std::{
+    hash::{DefaultHasher, Hasher},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -8,8 +9,9 @@ use std::{
 
 use arrow::{
     array::{Array, RecordBatch},
-    compute::concat_batches,
-    datatypes::DataType,
+    compute::{cast, concat_batches},
+    datatypes::{DataType, Schema},
+    row::{RowConverter, SortField},
 };
 use datafusion::{
     common::ScalarValue,
@@ -43,12 +45,12 @@ const WITHOUT_CONTENT: &[(&str, Outcome)] = &[
     ("versions-not-contiguous", Outcome::Fails(Code::UnsupportedTable)),
     // A folder of tables of another connector's tests.
     ("deltatbl-column-names-case-insensitive", Outcome::Rows(10)),
-    ("deltatbl-deleted-path", Outcome::Fails(Code::Storage)),
+    ("deltatbl-deleted-path", Outcome::Rows(10)),
     ("deltatbl-incorrect-format-config", Outcome::Rows(10)),
     ("deltatbl-map-types-correctly", Outcome::Rows(1)),
     ("deltatbl-non-partitioned", Outcome::Rows(10)),
     ("deltatbl-not-allow-write", Outcome::Rows(10)),
-    ("deltatbl-partition-prune", Outcome::Rows(10)),
+    ("deltatbl-partition-prune", Outcome::Rows(5)),
     ("deltatbl-partitioned", Outcome::Rows(10)),
     ("deltatbl-schema-match", Outcome::Rows(10)),
     ("deltatbl-special-chars-in-partition-column", Outcome::Rows(10)),
@@ -135,11 +137,36 @@ async fn compare(lake: &Lake, table: &str, content: &Path, found: &[RecordBatch]
     if types(&all) != types(&content) {
         return Err(format!("columns {:?} instead of {:?}", types(&all), types(&content)));
     }
+    if found.iter().map(RecordBatch::num_rows).sum::<usize>() > 100_000 {
+        let same = fingerprint(found, &all[0].schema()) == fingerprint(&content, &all[0].schema());
+        return if same { Ok(()) } else { Err("other rows".to_string()) };
+    }
     let (rows, wanted) = (render(found), render(&content));
     match rows == wanted {
         true => Ok(()),
         false => Err(format!("{} rows instead of {}, or others:\n{rows:#?}\n{wanted:#?}", rows.len(), wanted.len())),
     }
+}
+
+/// The number of rows and two sums of their hashes: the same for the same rows, each as often, in any order.
+fn fingerprint(batches: &[RecordBatch], schema: &Schema) -> (usize, u64, u64) {
+    let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).unwrap();
+    let mut sums = (0, 0u64, 0u64);
+    for batch in batches {
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns: Vec<_> = columns.map(|(column, field)| cast(column, field.data_type()).unwrap()).collect();
+        for row in converter.convert_columns(&columns).unwrap().iter() {
+            let hash = |seed: u64| {
+                let mut hasher = DefaultHasher::new();
+                hasher.write_u64(seed);
+                hasher.write(row.as_ref());
+                hasher.finish()
+            };
+            sums = (sums.0 + 1, sums.1.wrapping_add(hash(1)), sums.2.wrapping_add(hash(2)));
+        }
+    }
+    sums
 }
 
 async fn count(lake: &Lake, rows: DataFrame) -> usize {

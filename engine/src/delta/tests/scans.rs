@@ -329,3 +329,51 @@ async fn partition_values_of_every_type_and_spelling_are_read() {
         assert_eq!(made.sql(&sql).await.unwrap(), ["1"], "{data_type}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_fields_that_a_file_lacks_are_null_and_within_maps_refused() {
+    let fields = |names: [&str; 2]| {
+        let fields: Vec<_> = names.iter().map(|name| column(name, "integer", json!({}))).collect();
+        json!({ "type": "struct", "fields": fields })
+    };
+    let old = |first: i32| {
+        let fields: Fields =
+            vec![Field::new("a", DataType::Int32, true), Field::new("c", DataType::Int32, true)].into();
+        let int = |n| Arc::new(Int32Array::from(vec![n])) as ArrayRef;
+        StructArray::new(fields, vec![int(first), int(first + 1)], None)
+    };
+    let item = Arc::new(Field::new("element", old(0).data_type().clone(), true));
+    let list = ListArray::new(item, OffsetBuffer::from_lengths([1]), Arc::new(old(10)), None);
+    let entries: Fields =
+        vec![Field::new("key", DataType::Utf8, false), Field::new("value", old(0).data_type().clone(), true)].into();
+    let entry =
+        StructArray::new(entries.clone(), vec![Arc::new(StringArray::from(vec!["k"])), Arc::new(old(20))], None);
+    let key_value = Arc::new(Field::new("key_value", DataType::Struct(entries), false));
+    let map = arrow::array::MapArray::new(key_value, OffsetBuffer::from_lengths([1]), entry, None, false);
+    let file = RecordBatch::try_from_iter::<_, &str>([
+        ("s", Arc::new(old(0)) as ArrayRef),
+        ("l", Arc::new(list) as ArrayRef),
+        ("m", Arc::new(map) as ArrayRef),
+    ])
+    .unwrap();
+    let read = async |columns: Value| {
+        let mut made = Made::new(&[], json!({}), columns, &[]);
+        made.add("p.parquet", &file, 10, json!({})).await;
+        made.commit().await;
+        made.sql(&format!("SELECT * FROM {TABLE}")).await
+    };
+    // `c` was dropped and `d` added.
+    let list_of = json!({ "type": "array", "elementType": fields(["d", "a"]), "containsNull": true });
+    let changed = json!([column("s", fields(["d", "a"]), json!({})), column("l", list_of, json!({}))]);
+    assert_eq!(read(changed).await.unwrap(), ["{d: NULL, a: 0}|[{d: NULL, a: 10}]"]);
+    let map_of = |value| {
+        json!([column(
+            "m",
+            json!({ "type": "map", "keyType": "string", "valueType": value, "valueContainsNull": true }),
+            json!({})
+        )])
+    };
+    assert_eq!(read(map_of(fields(["c", "a"]))).await.unwrap(), ["{k: {c: 21, a: 20}}"]);
+    let error = read(map_of(fields(["a", "d"]))).await.unwrap_err();
+    assert!(error.code == Code::UnsupportedTable && error.message.contains("m.value.d"), "{error}");
+}
