@@ -51,6 +51,11 @@ impl World {
             split_size,
             allowed: AllowedOrigins::all(),
             previous: None,
+            credentials: None,
+            checksum: Checksum::None,
+            range_size: None,
+            patience: Duration::from_secs(20),
+            slice: Slice::Whole,
         }
     }
 
