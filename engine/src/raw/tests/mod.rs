@@ -54,7 +54,7 @@ impl World {
             credentials: None,
             checksum: Checksum::None,
             range_size: None,
-            patience: Duration::from_secs(20),
+            patience: std::time::Duration::from_secs(20),
             slice: Slice::Whole,
         }
     }
