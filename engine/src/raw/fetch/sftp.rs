@@ -37,13 +37,17 @@ pub(super) async fn open(origin: &Origin, ask: Ask<'_>) -> Result<Opened, Failur
     let path = remote(&origin.path()?).to_string();
     let connection = Connection::open(origin).await?;
     let broken = |error: SftpError| broken(origin, &error);
-    let mut file = connection.sftp.open(&path).await.map_err(broken)?;
-    let attributes = file.metadata().await.map_err(broken)?;
-    if attributes.is_dir() {
+    let opened = connection.sftp.open(&path).await;
+    let attributes = match &opened {
+        Ok(file) => file.metadata().await,
+        Err(_) => connection.sftp.metadata(&path).await,
+    };
+    if attributes.as_ref().is_ok_and(FileAttributes::is_dir) {
         return Err(Error::new(Code::DownloadFailed, format!("{} is a folder", origin.shown()))
             .hint("end its URL with `/` to read all files in it")
             .into());
     }
+    let (mut file, attributes) = (opened.map_err(broken)?, attributes.map_err(broken)?);
     let last_modified = modified(&attributes);
     let validator = last_modified.as_ref().zip(attributes.size).map(|(time, size)| format!("{time} {size}"));
     let start = ask.start(validator.as_deref());

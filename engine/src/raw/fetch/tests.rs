@@ -137,7 +137,7 @@ async fn answer_one(mut stream: BufReader<TcpStream>, head: &str, answer: Answer
                 end - first
             );
             stream.write_all(head.as_bytes()).await?;
-            stream.write_all(&body[first..end.min(first + most)]).await?;
+            stream.write_all(&body[first..end.min(first.saturating_add(most))]).await?;
         }
         Answer::With(headers, body) => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}{close}\r\n", body.len());
@@ -795,6 +795,12 @@ async fn ftps_trusts_who_it_is_told_to() {
     assert!(error.hint.contains("`ca`"), "{error}");
     let files = world.list(&format!("ftps://127.0.0.1:{}/day=*/", server.port()), &trusting).await.unwrap();
     assert_eq!(files.len(), 2);
+
+    // Only root may listen on the port that means implicit TLS, and one test at a time.
+    let Some(server) = Server::start("ftps-implicit", &shelf, &["port=990"]) else { return };
+    let trusting = Credentials { ca: Some(server.said("ca")), ..oars() };
+    let request = world.request("ftps://127.0.0.1:990/day=1/x.csv");
+    assert_eq!(fetched(world.fetch_as(&request, &trusting).await.unwrap()).part.bytes, 10);
 }
 
 /// Passes connections on to a port, and resets each after so many bytes from there; its own port.
@@ -828,8 +834,11 @@ async fn cutting_proxy(to: u64, most: usize) -> (u16, Arc<AtomicUsize>) {
 async fn sftp_files_arrive_whole_over_a_line_that_is_cut() {
     let world = World::new();
     let shelf = shelf(&world);
+    // Ciphers are slow in a debug build.
+    let large = || large()[..3_000_000].to_vec();
+    std::fs::write(shelf.join("a folder/books.json"), large()).unwrap();
     let Some(server) = Server::start("sftp", &shelf, &[]) else { return };
-    let (port, passed) = cutting_proxy(server.port(), 5_000_000).await;
+    let (port, passed) = cutting_proxy(server.port(), 1_000_000).await;
     let known = |port: u64, key: &str| {
         let path = world.folder.path().join(format!("known-hosts-{port}"));
         std::fs::write(&path, format!("# hosts\nother.example {key}\n[127.0.0.1]:{port} {key}\n")).unwrap();
@@ -841,7 +850,7 @@ async fn sftp_files_arrive_whole_over_a_line_that_is_cut() {
     let with_password = Credentials { known_hosts: known(port.into(), &host_key), ..oars() };
     fetched(world.fetch_as(&request, &with_password).await.unwrap());
     assert!(world.stored(&request) == large(), "not the same bytes");
-    assert!(passed.load(Ordering::SeqCst) >= 15_000_000, "it was not cut");
+    assert!(passed.load(Ordering::SeqCst) >= 3_000_000, "it was not cut");
 
     // Straight to the server, by key, in ranges.
     let world = World { folder: tempfile::tempdir().unwrap() };
@@ -854,7 +863,7 @@ async fn sftp_files_arrive_whole_over_a_line_that_is_cut() {
     let base = format!("sftp://127.0.0.1:{}", server.port());
     let by_key = Credentials { password: None, private_key: Some(server.said("private_key")), known_hosts, ..oars() };
     let request = world.request(&format!("{base}/a%20folder/books.json"));
-    let joined = in_ranges(&world, &request, &by_key, 7 << 20).await.unwrap();
+    let joined = in_ranges(&world, &request, &by_key, 1 << 20).await.unwrap();
     assert_eq!(joined.part.layout, Some(JsonLayout::Array));
     assert!(world.stored(&request) == large(), "not the same bytes");
 
