@@ -37,7 +37,10 @@ pub use self::{
     origin::{is_pattern, origin_url, shown},
 };
 use self::{origin::Origin, transfer::Transfer};
-use super::manifest::{Manifest, Part, RawFormat};
+use super::{
+    manifest::{Manifest, Part, RawFormat},
+    scanner::DEFAULT_SPLIT_SIZE,
+};
 use crate::{
     error::{Code, Error, Result},
     names::{RawVersion, SourceName},
@@ -74,6 +77,28 @@ pub struct FetchRequest {
     pub patience: Duration,
     /// What of the file is fetched.
     pub slice: Slice,
+}
+
+impl FetchRequest {
+    /// A request for the whole of a file, as the only part of a version, from any origin.
+    pub fn new(storage: String, source: SourceName, version: RawVersion, from: String) -> Self {
+        Self {
+            storage,
+            source,
+            version,
+            part: 0,
+            from,
+            format: None,
+            split_size: DEFAULT_SPLIT_SIZE,
+            allowed: AllowedOrigins::all(),
+            previous: None,
+            credentials: None,
+            checksum: Checksum::None,
+            range_size: None,
+            patience: Duration::from_secs(60),
+            slice: Slice::Whole,
+        }
+    }
 }
 
 /// What of a file is fetched.

@@ -171,21 +171,12 @@ impl World {
     }
 
     fn request(&self, from: &str) -> FetchRequest {
+        let (source, version) = ("a.b".parse().unwrap(), RawVersion::at(chrono::Utc::now()));
+        let storage = self.folder.path().join("lake").to_str().unwrap().to_string();
         FetchRequest {
-            storage: self.folder.path().join("lake").to_str().unwrap().to_string(),
-            source: "a.b".parse().unwrap(),
-            version: RawVersion::at(chrono::Utc::now()),
-            part: 0,
-            from: from.to_string(),
-            format: None,
             split_size: 1 << 20,
-            allowed: AllowedOrigins::all(),
-            previous: None,
-            credentials: None,
-            checksum: Checksum::None,
-            range_size: None,
             patience: Duration::from_secs(20),
-            slice: Slice::Whole,
+            ..FetchRequest::new(storage, source, version, from.to_string())
         }
     }
 
