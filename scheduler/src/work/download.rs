@@ -61,7 +61,7 @@ impl Wanted {
             check_credentials_name(name)?;
             if matches!(from.scheme(), "file" | "s3" | "az" | "gs") {
                 return Err(Error::new(Code::InvalidSpec, format!("`{}://` takes no credentials by name", from.scheme()))
-                    .hint("object stores take theirs from the executors' environment, such as AWS_ACCESS_KEY_ID; leave `credentials` out"));
+                    .hint("files need none, and object stores take theirs from the executors' environment, such as AWS_ACCESS_KEY_ID; leave `credentials` out"));
             }
         }
         Ok(Self { source: download.source.parse()?, from, format: format_of(download.format), credentials, checksum })
