@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use trireme_engine::{
     Result, Storage,
     raw::{
-        AllowedOrigins, FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch, infer_plan,
+        FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch, infer_plan,
         inferred_schema, known_columns,
     },
     session::{SessionOptions, session_config, session_state},
@@ -88,7 +88,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<serde_json::Value> {
-    let lake = tempfile::tempdir().map_err(|error| trireme_engine::Error::new(trireme_engine::Code::Storage, error.to_string()))?;
+    let lake = tempfile::tempdir()
+        .map_err(|error| trireme_engine::Error::new(trireme_engine::Code::Storage, error.to_string()))?;
     let storage = Storage::open(&lake.path().display().to_string())?;
     let runtime = Arc::default();
     let context = SessionContext::new_with_state(session_state(
@@ -113,12 +114,16 @@ async fn run(arguments: &Arguments) -> Result<serde_json::Value> {
     let used = pruned(&physical).unwrap_or_else(|| schema.clone());
 
     let plan = match (arguments.reader, arguments.work) {
-        (Reader::Trireme, Work::Parse) => LogicalPlanBuilder::scan("raw", provider_as_source(table(used)), None)?.build()?,
+        (Reader::Trireme, Work::Parse) => {
+            LogicalPlanBuilder::scan("raw", provider_as_source(table(used)), None)?.build()?
+        }
         (Reader::Trireme, _) => transformed,
         (Reader::Datafusion, work) => {
             let path = arguments.file.display().to_string();
             let read = match manifest.format {
-                RawFormat::Csv => context.read_csv(path, CsvReadOptions::new().schema(&schema).newlines_in_values(true)).await?,
+                RawFormat::Csv => {
+                    context.read_csv(path, CsvReadOptions::new().schema(&schema).newlines_in_values(true)).await?
+                }
                 _ => context.read_json(path, JsonReadOptions::default().schema(&used)).await?,
             };
             match (work, manifest.format) {
@@ -128,7 +133,8 @@ async fn run(arguments: &Arguments) -> Result<serde_json::Value> {
                 }
                 (Work::Parse, _) => read.into_unoptimized_plan(),
                 _ => {
-                    let (columns, _) = sql::plan_columns(&context.state(), read.schema().as_arrow(), &arguments.columns, None)?;
+                    let (columns, _) =
+                        sql::plan_columns(&context.state(), read.schema().as_arrow(), &arguments.columns, None)?;
                     read.select(columns)?.into_unoptimized_plan()
                 }
             }
@@ -165,17 +171,9 @@ async fn download(storage: &Storage, arguments: &Arguments) -> Result<Manifest> 
         trireme_engine::Error::new(trireme_engine::Code::InvalidSpec, format!("{}: {error}", arguments.file.display()))
     };
     let file = std::fs::canonicalize(&arguments.file).map_err(|error| invalid(&error))?;
-    let request = FetchRequest {
-        storage: storage.root().to_string(),
-        source: "bench.raw".parse()?,
-        version: "20260101T000000000Z".parse()?,
-        part: 0,
-        from: format!("file://{}", file.display()),
-        format: None,
-        split_size: trireme_engine::raw::scanner::DEFAULT_SPLIT_SIZE,
-        allowed: AllowedOrigins::all(),
-        previous: None,
-    };
+    let from = format!("file://{}", file.display());
+    let (source, version) = ("bench.raw".parse()?, "20260101T000000000Z".parse()?);
+    let request = FetchRequest::new(storage.root().to_string(), source, version, from);
     match fetch(&request, &CancellationToken::new(), &|_| {}).await? {
         FetchOutcome::Fetched(fetched) => {
             let parts = vec![fetched.part];
@@ -183,7 +181,7 @@ async fn download(storage: &Storage, arguments: &Arguments) -> Result<Manifest> 
             RawZone::new(storage.clone()).publish(&manifest).await?;
             Ok(manifest)
         }
-        FetchOutcome::NotModified => Err(invalid(&"was not stored")),
+        _ => Err(invalid(&"was not stored")),
     }
 }
 
