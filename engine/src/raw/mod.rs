@@ -20,10 +20,10 @@ mod tests;
 pub(crate) mod text;
 pub mod zone;
 
-pub use fetch::{AllowedOrigins, FetchOutcome, FetchRequest, Fetched, Previous, fetch};
+pub use fetch::{AllowedOrigins, Checksum, FetchOutcome, FetchRequest, Fetched, Previous, Seen, Slice, fetch};
 pub use infer::{JsonType, RawSchema};
-pub use manifest::{JsonLayout, Manifest, Part, RawFormat, Split};
+pub use manifest::{Delivered, JsonLayout, Manifest, Part, RawFormat, Split};
 pub use source::RawSource;
 pub use table::{RawTable, known_columns};
-pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema};
+pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema, list_plan, listed_files};
 pub use zone::RawZone;
