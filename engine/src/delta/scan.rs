@@ -230,9 +230,6 @@ impl TableProvider for DeltaTableScan {
 
 /// `partitions` groups of equal bytes: files follow one another and are cut where a group is full; a range reads the row groups that start
 /// in it. Less than `smallest` bytes in all are one group.
-///
-/// Never fewer groups than asked for otherwise: the optimizer would add a round-robin exchange above the scan, over which Ballista loses the
-/// order of an `ORDER BY`.
 fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: usize) -> Vec<FileGroup> {
     let groups = [FileGroup::new(files)];
     let split = FileGroupPartitioner::new()
