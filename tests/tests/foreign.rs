@@ -33,7 +33,7 @@ fn tables_with_deletion_vectors_and_mapped_columns_are_read_by_two_executors() {
     assert_eq!(asked, 9);
 
     // Merges leave such tables alone.
-    cluster.deliver("a.next", "next.json", r#"[{"k": 1, "v": "new", "p": 1}]"#);
+    cluster.deliver("a.next", "next.json", r#"[{"k": 1, "v": "new", "p": 1, "wide": "w"}]"#);
     let merge = [
         "merge",
         "--table",
@@ -48,6 +48,8 @@ fn tables_with_deletion_vectors_and_mapped_columns_are_read_by_two_executors() {
         "v",
         "-t",
         "CAST(p AS INT) AS p",
+        "-t",
+        "wide",
     ];
     cluster.cli(&merge).failed(1, &["foreign.deleted can't be written", "deletion vectors on 2 of its files"]);
     assert_eq!(cluster.number("SELECT count(*) AS n FROM foreign.deleted WHERE v = 'new'"), 0);
