@@ -58,6 +58,7 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
     let sessions = Sessions::new(cluster.clone(), &storage, settings.time_zone.clone(), settings.target_partitions)?;
     let work = WorkSettings {
         split_size: settings.split_size,
+        copy: settings.raw_seekable_copy,
         target_file_size: settings.target_file_size,
         allowed_origins: AllowedOrigins::new(settings.allowed_origins.clone())
             .map_err(|error| of_setting("allowed_origins", error))?,

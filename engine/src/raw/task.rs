@@ -26,12 +26,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adopt::{self, AdoptTask},
     fetch::{FetchOutcome, FetchRequest, fetch},
     infer::{JsonType, RawSchema},
     json::observe::Observer,
     manifest::{JsonLayout, Manifest},
     piece::{Piece, PieceReader},
     scanner::DEFAULT_SPLIT_SIZE,
+    stored::{Stored, TextFile, text_path},
     zone::RawZone,
 };
 use crate::{
@@ -47,6 +49,8 @@ pub enum RawTask {
     Download,
     /// [`InferPiece`] to [`JsonType`].
     Infer,
+    /// [`AdoptTask`] to [`adopt::AdoptDone`].
+    Adopt,
 }
 
 /// A range of a JSON part whose types are to be inferred.
@@ -54,9 +58,12 @@ pub enum RawTask {
 pub struct InferPiece {
     /// Storage root.
     pub storage: String,
-    /// Whole path of the part in its store.
+    /// Whole path of the part's text in its store.
     pub path: String,
-    /// Length of the part.
+    /// How the part is stored.
+    #[serde(default)]
+    pub stored: Stored,
+    /// Length of the part's text.
     pub bytes: u64,
     /// First byte.
     pub start: u64,
@@ -115,6 +122,7 @@ impl ExecutionPlan for RawTaskExec {
         match self.task {
             RawTask::Download => "DownloadExec",
             RawTask::Infer => "InferExec",
+            RawTask::Adopt => "AdoptExec",
         }
     }
 
@@ -175,6 +183,10 @@ impl ExecutionPlan for RawTaskExec {
                             let piece: InferPiece = parse(row)?;
                             to_json(&infer_piece(piece, bytes.clone(), rows_per_batch).await?)?
                         }
+                        RawTask::Adopt => {
+                            let task: AdoptTask = parse(row)?;
+                            to_json(&adopt::run(task, bytes.clone(), &cancel).await?)?
+                        }
                     });
                 }
                 Ok(RecordBatch::try_new(json_column(), vec![Arc::new(StringArray::from(outcomes))])?)
@@ -188,7 +200,8 @@ async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Resul
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let observer = Observer::new(piece.layout, piece.start == 0, piece.end >= piece.bytes);
-    let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end, bytes_read }, observer);
+    let file = TextFile { store, path, stored: Arc::new(piece.stored) };
+    let reader = PieceReader::new(Piece { file, range: piece.start..piece.end, bytes_read }, observer);
     Ok(reader.drain(rows.max(1)).await?.seen)
 }
 
@@ -202,7 +215,7 @@ fn to_json(value: &impl Serialize) -> Result<String> {
 }
 
 /// A plan of task rows: one partition for each unit, which holds one or more rows.
-fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
     let partitions: Vec<Vec<RecordBatch>> = units
         .iter()
         .map(|rows| {
@@ -232,11 +245,12 @@ pub fn infer_plan(zone: &RawZone, manifest: &Manifest, partitions: usize) -> Res
         .parts
         .iter()
         .flat_map(|part| {
-            let (storage, path) = (&storage, folder.clone().join(part.path.as_str()));
+            let (storage, path, stored) = (&storage, text_path(part, &folder), Stored::of(part, &folder));
             part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(move |range| InferPiece {
                 storage: storage.clone(),
                 path: path.to_string(),
-                bytes: part.bytes,
+                stored: stored.within(&range),
+                bytes: part.text_bytes(),
                 start: range.start,
                 end: range.end,
                 layout: part.layout.unwrap_or(JsonLayout::Lines),
@@ -254,7 +268,7 @@ pub fn inferred_schema(batches: &[RecordBatch]) -> Result<RawSchema> {
     Ok(RawSchema::new(merged))
 }
 
-fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
+pub(super) fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
     let rows =
         batches.iter().filter_map(|batch| batch.columns().first()).filter_map(|column| column.as_string_opt::<i32>());
     rows.flat_map(|column| column.iter().flatten().map(parse).collect::<Vec<_>>()).collect()

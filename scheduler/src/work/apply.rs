@@ -54,7 +54,7 @@ impl Worker {
         let reference = source_of(spec)?;
         let source: SourceName = reference.source.parse()?;
         let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
-        let manifest = self.zone.get(&source, version.as_ref()).await?;
+        let manifest = self.manifest(&source, version.as_ref(), reference.format, job).await?;
         job.update(|job| job.raw_version = manifest.version.to_string());
         let txn = txn(spec, mode, &manifest);
         if let Some(table) = Table::open(&self.storage, &name).await?
@@ -64,7 +64,7 @@ impl Worker {
             return Ok(());
         }
         let label = CommitLabel { job_id: job.id().to_string(), txn: Some(txn), ..CommitLabel::default() };
-        let session = self.sessions.open(manifest.bytes())?;
+        let session = self.sessions.open(manifest.text_bytes())?;
         let mut application = Application { spec, mode, name, manifest, label, session, job };
 
         let written = self.write_source(&application).await?;
@@ -146,7 +146,7 @@ impl Worker {
                 metrics.rows_dropped =
                     if deduplicated { metrics.rows_in - summary.rows_in } else { summary.rows_dropped };
                 metrics.rows_superseded = if deduplicated { summary.rows_dropped } else { 0 };
-                metrics.bytes_in = manifest.bytes();
+                metrics.bytes_in = manifest.read_bytes();
                 metrics.bytes_out = bytes_out;
             });
         });

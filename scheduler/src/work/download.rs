@@ -31,11 +31,24 @@ impl Worker {
     pub(super) async fn download(&self, download: &Download, job: &JobHandle) -> Result<()> {
         self.check_download(download)?;
         let source: SourceName = download.source.parse()?;
-        let current = match self.zone.current(&source).await? {
-            Some(version) => Some(self.zone.get(&source, Some(&version)).await?),
+        let version = RawVersion::at(Utc::now());
+        self.zone.download_begins(&source, &version, &job.id().to_string()).await?;
+        let downloaded = self.download_version(download, &source, &version, job).await;
+        self.zone.download_ended(&source, &version).await;
+        downloaded
+    }
+
+    async fn download_version(
+        &self,
+        download: &Download,
+        source: &SourceName,
+        version: &RawVersion,
+        job: &JobHandle,
+    ) -> Result<()> {
+        let current = match self.zone.current(source).await? {
+            Some(version) => Some(self.zone.get(source, Some(&version)).await?),
             None => None,
         };
-        let version = RawVersion::at(Utc::now());
         let format = format_of(download.format);
         let request = FetchRequest {
             storage: self.storage.root().to_string(),
@@ -45,6 +58,7 @@ impl Worker {
             from: download.from.clone(),
             format,
             split_size: self.settings.split_size,
+            copy: self.settings.copy,
             allowed: self.settings.allowed_origins.clone(),
             previous: current
                 .as_ref()
@@ -68,17 +82,17 @@ impl Worker {
                 });
             }
             FetchOutcome::Fetched(fetched) => {
-                let mut manifest = Manifest::new(source, version, fetched.origin, fetched.format, vec![fetched.part]);
+                let mut manifest = Manifest::new(source.clone(), version.clone(), fetched.origin, fetched.format, fetched.parts);
                 manifest.etag = fetched.etag;
                 manifest.last_modified = fetched.last_modified;
                 self.zone.publish(&manifest).await?;
-                let bytes = manifest.bytes();
+                let (bytes, copies) = (manifest.bytes(), manifest.copy_bytes());
                 job.update(|job| {
                     job.outcome = Outcome::Applied.into();
                     job.raw_version = manifest.version.to_string();
                     metrics(job, |metrics| {
                         metrics.bytes_in = bytes;
-                        metrics.bytes_out = bytes;
+                        metrics.bytes_out = bytes + copies;
                         metrics.files_added = manifest.parts.len() as u64;
                         metrics.rows_in = manifest.records().unwrap_or(0);
                     });

@@ -17,7 +17,6 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
-use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -25,7 +24,9 @@ use url::Url;
 pub use self::allow::AllowedOrigins;
 use self::sink::PartSink;
 use super::{
+    intake::{CopyPolicy, discard_parts},
     manifest::{Manifest, Part, RawFormat},
+    packed::TextPlan,
     zone::RawZone,
 };
 use crate::{
@@ -52,8 +53,11 @@ pub struct FetchRequest {
     pub from: String,
     /// Format; told from the name or the first bytes if it is not given.
     pub format: Option<RawFormat>,
-    /// Bytes between splits, about.
+    /// Bytes of text between splits, about.
     pub split_size: u64,
+    /// Whether a seekable copy is written beside it.
+    #[serde(default)]
+    pub copy: CopyPolicy,
     /// Where downloads may read from, redirects included.
     pub allowed: AllowedOrigins,
     /// The same file as it was downloaded last.
@@ -74,25 +78,23 @@ pub struct Previous {
 }
 
 impl Previous {
-    /// What a version of one part tells; an origin's answers belong to one file.
+    /// What a version of one file tells; an origin's answers belong to one file.
     pub fn of(manifest: &Manifest) -> Option<Self> {
-        match manifest.parts.as_slice() {
-            [part] => Some(Self {
-                etag: manifest.etag.clone(),
-                last_modified: manifest.last_modified.clone(),
-                bytes: part.bytes,
-                sha256: part.sha256.clone(),
-            }),
-            _ => None,
-        }
+        let (part, others) = manifest.parts.split_first()?;
+        others.iter().all(|other| other.path == part.path).then(|| Self {
+            etag: manifest.etag.clone(),
+            last_modified: manifest.last_modified.clone(),
+            bytes: part.bytes,
+            sha256: part.sha256.clone(),
+        })
     }
 }
 
 /// A file that was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
-    /// For the manifest.
-    pub part: Part,
+    /// For the manifest: one, or one for each member of an archive.
+    pub parts: Vec<Part>,
     /// Its format, given or detected.
     pub format: RawFormat,
     /// Where it came from, without credentials.
@@ -242,20 +244,29 @@ async fn attempt(
     };
     let Opened::Body(mut incoming) = opened else { return Ok(FetchOutcome::NotModified) };
 
-    let format = request.format.or_else(|| RawFormat::of_name(from.path()));
     let folder = RawZone::new(storage.clone()).folder(&request.source, &request.version);
-    let mut sink = PartSink::new(storage.store(), folder.clone(), request.part, format, request.split_size);
+    let plan = TextPlan {
+        store: storage.store(),
+        folder: folder.clone(),
+        stem: format!("part-{:05}", request.part),
+        format: request.format,
+        split_size: request.split_size,
+        copy: false,
+        cancel: cancel.clone(),
+    };
+    let mut sink = PartSink::new(plan, shown(from), from.path(), request.copy);
     if let Err(failure) = receive(from, &mut incoming, &mut sink, cancel, progress).await {
         sink.abort().await;
         return Err(failure);
     }
-    let (part, format) = sink.finish().await?;
-    if previous.is_some_and(|previous| previous.sha256 == part.sha256 && previous.bytes == part.bytes) {
-        storage.store().delete(&folder.join(part.path.as_str())).await.map_err(Error::from)?;
+    let (parts, format) = sink.finish().await?;
+    let same = |part: &Part| previous.is_some_and(|previous| previous.sha256 == part.sha256 && previous.bytes == part.bytes);
+    if parts.first().is_some_and(same) {
+        discard_parts(&storage.store(), &folder, &parts).await;
         return Ok(FetchOutcome::NotModified);
     }
     let Incoming { etag, last_modified, .. } = incoming;
-    Ok(FetchOutcome::Fetched(Fetched { part, format, origin: shown(from), etag, last_modified }))
+    Ok(FetchOutcome::Fetched(Fetched { parts, format, origin: shown(from), etag, last_modified }))
 }
 
 /// Takes a body to its end, and checks that the end is where it was promised to be.
