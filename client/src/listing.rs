@@ -97,13 +97,8 @@ pub fn commits(commits: &[v1::TableCommit]) -> String {
 
 /// The raw zone.
 pub fn sources(sources: &[v1::Source]) -> String {
-    let mut grid = Grid::new(&[
-        ("source", Left),
-        ("current", Left),
-        ("versions", Right),
-        ("stored", Right),
-        ("text", Right),
-    ]);
+    let mut grid =
+        Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("stored", Right), ("text", Right)]);
     for source in sources {
         grid.row([
             source.name.clone(),

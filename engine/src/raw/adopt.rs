@@ -99,10 +99,15 @@ struct File {
 
 enum State {
     /// A task of its own finds its parts.
-    Whole { parts: Option<Vec<Part>> },
+    Whole {
+        parts: Option<Vec<Part>>,
+    },
     /// Its ranges are summed up.
     Sums(Vec<Option<Summary>>),
-    Scans { composition: Composition, sha256: Option<String> },
+    Scans {
+        composition: Composition,
+        sha256: Option<String>,
+    },
 }
 
 impl Adoption {
@@ -123,12 +128,16 @@ impl Adoption {
         for object in zone.files(source, version).await? {
             let name = object.location.filename().unwrap_or_default().to_string();
             if folder.clone().join(name.as_str()) != object.location {
-                return Err(Error::new(Code::InvalidSpec, format!("{} has a name that can't be kept", object.location))
-                    .hint("rename it to letters, digits, `.`, `-` and `_`"));
+                return Err(Error::new(
+                    Code::InvalidSpec,
+                    format!("{} has a name that can't be kept", object.location),
+                )
+                .hint("rename it to letters, digits, `.`, `-` and `_`"));
             }
             let to = object.size.min(ENOUGH_TO_TELL);
             let store = zone.storage().store();
-            let first = if to == 0 { Default::default() } else { exactly(store.as_ref(), &object.location, 0..to).await? };
+            let first =
+                if to == 0 { Default::default() } else { exactly(store.as_ref(), &object.location, 0..to).await? };
             let compression = Compression::of_first_bytes(&first).or(Compression::of_name(&name));
             let format = format.or_else(|| RawFormat::of_name(&name));
             let format = format.or_else(|| compression.is_none().then(|| RawFormat::of_first_bytes(&first)));
@@ -187,9 +196,9 @@ impl Adoption {
             match &mut file.state {
                 State::Sums(sums) => {
                     let left = sums.iter().zip(&ranges).enumerate().filter(|(_, (sum, _))| sum.is_none());
-                    due.extend(left.map(|(range, (_, at))| {
-                        task(Todo::Sum { range, start: at.start, end: at.end, format })
-                    }));
+                    due.extend(
+                        left.map(|(range, (_, at))| task(Todo::Sum { range, start: at.start, end: at.end, format })),
+                    );
                 }
                 // These begin with the scans, all in one plan.
                 _ if summing => {}
@@ -241,8 +250,7 @@ impl Adoption {
         match known.find(|(_, other)| *other != format) {
             Some((file, other)) => {
                 let (source, version) = (&self.source, &self.version);
-                let message =
-                    format!("{source}@{version}: {} is {format}, {} is {other}", first.name, file.name);
+                let message = format!("{source}@{version}: {} is {format}, {} is {other}", first.name, file.name);
                 Err(Error::new(Code::SchemaMismatch, message).hint("the files of one version have one format"))
             }
             None => Ok(Some(format)),

@@ -52,8 +52,14 @@ pub(crate) struct Intake {
 
 enum How {
     Untold,
-    Scan { scanner: Box<Scanner>, format: RawFormat },
-    Thread { bytes: mpsc::Sender<io::Result<Bytes>>, taking: JoinHandle<Result<Taken>> },
+    Scan {
+        scanner: Box<Scanner>,
+        format: RawFormat,
+    },
+    Thread {
+        bytes: mpsc::Sender<io::Result<Bytes>>,
+        taking: JoinHandle<Result<Taken>>,
+    },
     Taken(Box<Taken>),
     /// Read when it is stored: its directory is at its end.
     Archive,
@@ -226,7 +232,11 @@ fn joined<T>(ended: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
 }
 
 /// Removes the files of a version that does not come to be.
-pub(crate) async fn discard_parts(plan_store: &std::sync::Arc<dyn object_store::ObjectStore>, folder: &Path, parts: &[Part]) {
+pub(crate) async fn discard_parts(
+    plan_store: &std::sync::Arc<dyn object_store::ObjectStore>,
+    folder: &Path,
+    parts: &[Part],
+) {
     use object_store::ObjectStoreExt;
     let copies: Vec<&SeekableCopy> = parts.iter().filter_map(|part| part.copy.as_ref()).collect();
     discard(plan_store, folder, copies).await;

@@ -136,7 +136,8 @@ impl Compression {
     /// The compression that a file's first bytes tell; no text starts like that.
     pub fn of_first_bytes(bytes: &[u8]) -> Option<Self> {
         // A zstd file may start with a skippable frame, whose magic number ends in any of sixteen digits.
-        let skippable = bytes.first().is_some_and(|byte| byte & 0xf0 == 0x50) && bytes.get(1..4) == Some(b"\x2a\x4d\x18");
+        let skippable =
+            bytes.first().is_some_and(|byte| byte & 0xf0 == 0x50) && bytes.get(1..4) == Some(b"\x2a\x4d\x18");
         let bzip2 = bytes.starts_with(b"BZh")
             && matches!(bytes.get(4..10), Some(b"\x31\x41\x59\x26\x53\x59" | b"\x17\x72\x45\x38\x50\x90"));
         match bytes {

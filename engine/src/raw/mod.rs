@@ -8,15 +8,15 @@ pub mod codec;
 pub(crate) mod csv;
 pub mod fetch;
 pub mod infer;
+pub(crate) mod intake;
 pub(crate) mod json;
 pub mod manifest;
-pub(crate) mod intake;
 pub(crate) mod packed;
 pub(crate) mod piece;
 mod prune;
 pub mod scanner;
-pub mod stored;
 pub mod source;
+pub mod stored;
 pub mod table;
 pub mod task;
 #[cfg(test)]
@@ -27,8 +27,8 @@ pub mod zone;
 
 pub use adopt::{Adoption, adopt_outcomes, adopt_plan};
 pub use fetch::{AllowedOrigins, FetchOutcome, FetchRequest, Fetched, Previous, fetch};
-pub use intake::CopyPolicy;
 pub use infer::{JsonType, RawSchema};
+pub use intake::CopyPolicy;
 pub use manifest::{Compression, JsonLayout, Manifest, Part, RawFormat, Split};
 pub use source::RawSource;
 pub use table::{RawTable, known_columns};

@@ -1,6 +1,6 @@
 //! Reads a byte range of a raw file, record by record, with memory bounded by the largest record.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
 use datafusion::{error::DataFusionError, physical_plan::metrics::Count};
@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use super::{
     json::lex::Stop,
     manifest::Part,
-    stored::{TextChunks, TextFile},
+    stored::{Stored, TextChunks, TextFile},
     zone::RawZone,
 };
 use crate::error::{Code, Error, Result};
@@ -173,6 +173,11 @@ async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
     let manifest = RawZone::manifest_beside(piece.file.store.as_ref(), path).await;
     let name = path.filename().unwrap_or_default();
     let part = manifest.as_ref().and_then(|manifest| manifest.parts.iter().find(|part| part.text_name() == name));
+    // A plan has no more frames of a copy than its ranges need, and lines are counted from before them.
+    let text = match part {
+        Some(part) => TextFile { stored: Arc::new(Stored::of(part, &RawZone::folder_of(path))), ..piece.file.clone() },
+        None => piece.file.clone(),
+    };
     let file = match &manifest {
         Some(manifest) => {
             let stored = part.map_or_else(|| name.to_string(), Part::shown);
@@ -186,7 +191,7 @@ async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
     // A split may be in the middle of a line; a line that began very much earlier is counted from there.
     let mut line_start = from.saturating_sub(LINE_BEFORE);
     let size = piece.range.end.max(part.map_or(0, Part::text_bytes));
-    let mut chunks = piece.file.chunks(line_start..size.min(malformed.offset + AFTER), Count::new());
+    let mut chunks = text.chunks(line_start..size.min(malformed.offset + AFTER), Count::new());
     let mut at = line_start;
     let mut around = Vec::new();
     while let Ok(Some(chunk)) = chunks.next().await {

@@ -201,7 +201,8 @@ impl FileOpener for RawOpener {
         let (start, end) = file.range();
         let (first, last) = (start == 0, end >= file.object_meta.size);
         let layout = self.text.layout_of(path.as_ref());
-        let stored = Arc::new(self.stored.get(path.as_ref()).map_or(Stored::Plain, |stored| stored.within(&(start..end))));
+        let stored =
+            Arc::new(self.stored.get(path.as_ref()).map_or(Stored::Plain, |stored| stored.within(&(start..end))));
         let file = TextFile { store: self.store.clone(), path, stored };
         let piece = Piece { file, range: start..end, bytes_read: self.bytes_read.clone() };
         let schema = self.schema.clone();

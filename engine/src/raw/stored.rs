@@ -115,10 +115,12 @@ impl TextFile {
                 let needed = frames_of(frames, &range);
                 let first = frames.get(needed.start).copied().unwrap_or(Frame { text: range.start, offset: *end });
                 let next = frames.get(needed.end);
+                // Frames that do not reach back so far are a defect, and a text that ends too early.
+                let first = if first.text > range.start { Frame { text: range.start, offset: *end } } else { first };
                 let packed = Packed {
                     encoding: Encoding::Zstd,
                     bytes: first.offset..next.map_or(*end, |next| next.offset),
-                    skip: range.start - first.text,
+                    skip: range.start.saturating_sub(first.text),
                     length: range.end - range.start,
                     to_end: next.is_some_and(|next| next.text == range.end),
                 };
@@ -267,7 +269,8 @@ impl Packed {
                     Err(error) => {
                         let (kind, at) = (self.encoding.as_str(), place.get());
                         let message = format!("{path}: the {kind} data is damaged at byte {at}: {error}");
-                        let hint = "the stored bytes are no longer those that were delivered; download the version again";
+                        let hint =
+                            "the stored bytes are no longer those that were delivered; download the version again";
                         Error::new(Code::Storage, message).hint(hint).into()
                     }
                 };

@@ -206,10 +206,15 @@ impl RawZone {
         Ok(())
     }
 
+    /// The folder that a part is in.
+    pub(crate) fn folder_of(part: &Path) -> Path {
+        let names: Vec<_> = part.parts().collect();
+        Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned())
+    }
+
     /// The manifest in a part's own folder, to tell where a bad record is; none when it can't be read.
     pub(crate) async fn manifest_beside(store: &dyn object_store::ObjectStore, part: &Path) -> Option<Manifest> {
-        let names: Vec<_> = part.parts().collect();
-        let folder = Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned());
+        let folder = Self::folder_of(part);
         let text = store.get(&folder.clone().join(MANIFEST)).await.ok()?.bytes().await.ok()?;
         Manifest::from_json(&text, folder.as_ref()).ok()
     }

@@ -74,7 +74,9 @@ impl Worker {
             Err(error) => return Err(error),
         };
         match version {
-            Some(version) if !self.zone.files(source, version).await?.is_empty() => Ok(Readable::Files(version.clone())),
+            Some(version) if !self.zone.files(source, version).await?.is_empty() => {
+                Ok(Readable::Files(version.clone()))
+            }
             None if self.zone.current(source).await?.is_none() => {
                 self.zone.newest_unpublished(source).await?.map(Readable::Files).ok_or(missing)
             }

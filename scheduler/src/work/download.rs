@@ -82,7 +82,8 @@ impl Worker {
                 });
             }
             FetchOutcome::Fetched(fetched) => {
-                let mut manifest = Manifest::new(source.clone(), version.clone(), fetched.origin, fetched.format, fetched.parts);
+                let mut manifest =
+                    Manifest::new(source.clone(), version.clone(), fetched.origin, fetched.format, fetched.parts);
                 manifest.etag = fetched.etag;
                 manifest.last_modified = fetched.last_modified;
                 self.zone.publish(&manifest).await?;

@@ -260,7 +260,8 @@ async fn attempt(
         return Err(failure);
     }
     let (parts, format) = sink.finish().await?;
-    let same = |part: &Part| previous.is_some_and(|previous| previous.sha256 == part.sha256 && previous.bytes == part.bytes);
+    let same =
+        |part: &Part| previous.is_some_and(|previous| previous.sha256 == part.sha256 && previous.bytes == part.bytes);
     if parts.first().is_some_and(same) {
         discard_parts(&storage.store(), &folder, &parts).await;
         return Ok(FetchOutcome::NotModified);

@@ -15,7 +15,12 @@ fn put(world: &World, files: &[(&str, &[u8])]) -> RawVersion {
 }
 
 /// Adopts as the scheduler does; the manifest, and how many tasks each plan had.
-async fn adopt(world: &World, version: &RawVersion, split_size: u64, copy: CopyPolicy) -> Result<(Manifest, Vec<usize>)> {
+async fn adopt(
+    world: &World,
+    version: &RawVersion,
+    split_size: u64,
+    copy: CopyPolicy,
+) -> Result<(Manifest, Vec<usize>)> {
     let mut adoption = Adoption::begin(&world.zone, &source(), version, None, split_size, copy).await?;
     let mut plans = Vec::new();
     loop {
@@ -35,7 +40,10 @@ async fn adopt(world: &World, version: &RawVersion, split_size: u64, copy: CopyP
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_adopted_is_what_a_download_would_have_made() {
-    let array = format!("\u{feff}[{}]\r\n", (0..500).map(|n| format!("{{\"id\": {n},\n \"t\": \"]}}\\\"{n}\"}}")).collect::<Vec<_>>().join(",\r\n"));
+    let array = format!(
+        "\u{feff}[{}]\r\n",
+        (0..500).map(|n| format!("{{\"id\": {n},\n \"t\": \"]}}\\\"{n}\"}}")).collect::<Vec<_>>().join(",\r\n")
+    );
     let lines = (0..500).map(|n| format!("{{\"id\": {n}, \"t\": \"é{n}\"}}\n")).collect::<String>();
     let csv = format!("id,t\r\n{}", (0..500).map(|n| format!("{n},\"a,\"\"\r\n{n}\"\r\n")).collect::<String>());
     let cut = &array[..array.len() - 40];

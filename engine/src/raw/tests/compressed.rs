@@ -22,7 +22,13 @@ fn compress(compression: Compression, text: &[u8], pieces: usize) -> Vec<u8> {
             encoder.write_all(piece).unwrap();
             encoder.finish().unwrap()
         }
-        Compression::Zstd => zstd::stream::encode_all(piece, 1).unwrap(),
+        Compression::Zstd => {
+            // As the command line does it.
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.include_checksum(true).unwrap();
+            encoder.write_all(piece).unwrap();
+            encoder.finish().unwrap()
+        }
         Compression::Bzip2 | Compression::Zip => {
             let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
             encoder.write_all(piece).unwrap();
@@ -86,7 +92,11 @@ async fn reads_as_plain(name: &str, text: &[u8], split_size: u64, pieces: usize)
             let world = World::new(3);
             let packed = compress(compression, text, pieces);
             // The name tells the compression only; the text's format comes from the member's name or its first bytes.
-            let file = if compression == Compression::Zip { "x.zip".into() } else { format!("{name}.{}", compression.extension()) };
+            let file = if compression == Compression::Zip {
+                "x.zip".into()
+            } else {
+                format!("{name}.{}", compression.extension())
+            };
             let request = FetchRequest { format: Some(manifest.format), ..world.request("file:///", split_size) };
             let made = deliver_as(&world, &file, &packed, FetchRequest { copy, ..request }).await;
             assert_eq!(made.records(), manifest.records(), "{compression}");
@@ -156,14 +166,14 @@ proptest! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_larger_than_any_buffer_reads_as_it_is() {
+async fn a_text_of_many_chunks_reads_as_it_is() {
     let record = |n: usize| format!("{{\"id\": {n}, \"text\": \"{}\"}}", "é\\\"[".repeat(n % 1000));
-    let text = format!("[{}]", (0..6000).map(record).collect::<Vec<_>>().join(",\n"));
-    assert!(text.len() > 15 << 20);
+    let text = format!("[{}]", (0..2000).map(record).collect::<Vec<_>>().join(",\n"));
+    assert!(text.len() > 4 << 20);
     let sql = "SELECT count(*), sum(id), sum(length(text)) FROM raw";
     let expected = World::new(3).read("x.json", text.as_bytes(), 1 << 20, sql).await.unwrap();
     for compression in ALL {
-        for (copy, split_size) in [(CopyPolicy::Off, 1 << 20), (CopyPolicy::Compressed, 1 << 20), (CopyPolicy::Compressed, 5 << 20)] {
+        for (copy, split_size) in [(CopyPolicy::Off, 1 << 20), (CopyPolicy::Compressed, 1 << 20)] {
             let world = World::new(3);
             let name = format!("x.json.{}", compression.extension());
             let packed = compress(compression, text.as_bytes(), 3);
@@ -218,7 +228,8 @@ async fn an_archive_has_a_part_for_each_member() {
         assert_eq!(as_text(&world.rows(sql).await.unwrap()), "1000|499500|1000");
     }
     let world = World::new(1);
-    let mixed = archive(&[("a.csv", b"a\n1\n", CompressionMethod::Stored), ("b.json", b"{}", CompressionMethod::Stored)]);
+    let mixed =
+        archive(&[("a.csv", b"a\n1\n", CompressionMethod::Stored), ("b.json", b"{}", CompressionMethod::Stored)]);
     let error = world.deliver_with("x.zip", &mixed, 1000, CopyPolicy::Compressed).await.unwrap_err();
     assert!(error.message.contains("member a.csv is csv, member b.json is json"), "{error}");
     let error = world.deliver_with("x.zip", &archive(&[]), 1000, CopyPolicy::Compressed).await.unwrap_err();
@@ -231,7 +242,9 @@ async fn an_archive_has_a_part_for_each_member() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_data_is_refused_with_its_place_and_leaves_nothing() {
-    let text = (0..40_000).map(|n| format!("{{\"id\": {n}, \"t\": \"{}\"}}\n", hex(&[n as u8, (n >> 8) as u8]))).collect::<String>();
+    let text = (0..40_000)
+        .map(|n| format!("{{\"id\": {n}, \"t\": \"{}\"}}\n", hex(&[n as u8, (n >> 8) as u8])))
+        .collect::<String>();
     for compression in ALL {
         let name = format!("x.json.{}", compression.extension());
         let packed = compress(compression, text.as_bytes(), 2);
@@ -291,17 +304,18 @@ async fn formats_are_told_without_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bomb_takes_no_memory() {
-    // 300 MiB of text in one record that never ends.
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // A hundred MiB of text in one record that never ends.
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.write_all(b"[{\"a\": \"").unwrap();
     let zeros = vec![b'0'; 1 << 20];
-    (0..300).for_each(|_| encoder.write_all(&zeros).unwrap());
+    (0..100).for_each(|_| encoder.write_all(&zeros).unwrap());
     let packed = encoder.finish().unwrap();
+    assert!(packed.len() < 1 << 20);
     let world = World::new(1);
     let before = peak_memory();
-    let manifest = world.deliver("x.json.gz", &packed, 1 << 20).await;
-    assert_eq!((manifest.records(), manifest.text_bytes()), (None, 300 * (1 << 20) + 8));
-    assert!(peak_memory() - before < 100 << 20, "{} MiB more", (peak_memory() - before) >> 20);
+    let manifest = world.deliver("x.json.zst", &packed, 1 << 20).await;
+    assert_eq!((manifest.records(), manifest.text_bytes()), (None, 100 * (1 << 20) + 8));
+    assert!(peak_memory() - before < 60 << 20, "{} MiB more", (peak_memory() - before) >> 20);
 }
 
 /// Most bytes this process ever had in memory.

@@ -80,7 +80,8 @@ impl World {
         let folder = self.folder.path().join(format!("lake/raw/{}", source()));
         let versions = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let files = versions.flat_map(|version| std::fs::read_dir(version.path()).into_iter().flatten().flatten());
-        let read = |file: std::fs::DirEntry| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap());
+        let read =
+            |file: std::fs::DirEntry| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap());
         files.map(read).collect()
     }
 
