@@ -42,6 +42,8 @@ pub(crate) struct Intake {
     /// By its name.
     named: Option<Compression>,
     policy: CopyPolicy,
+    /// As it was asked for; a name only suggests one.
+    given: Option<RawFormat>,
     compression: Option<Compression>,
     hash: Sha256,
     bytes: u64,
@@ -68,12 +70,14 @@ enum How {
 impl Intake {
     /// Of a file with this name; the plan's `stem` is that of its copies, and whether there is one is left to `policy`.
     pub fn new(plan: TextPlan, origin: String, name: &str, policy: CopyPolicy) -> Self {
-        let format = plan.format.or_else(|| RawFormat::of_name(name));
+        let given = plan.format;
+        let format = given.or_else(|| RawFormat::of_name(name));
         Self {
             plan: TextPlan { format, ..plan },
             origin,
             named: Compression::of_name(name),
             policy,
+            given,
             compression: None,
             hash: Sha256::new(),
             bytes: 0,
@@ -204,10 +208,10 @@ impl Intake {
                 Ok((vec![of_text(*taken)], format))
             }
             How::Archive => {
-                let (plan, origin, bytes) = (self.plan, self.origin, self.bytes);
+                let (plan, origin, bytes, given) = (self.plan, self.origin, self.bytes, self.given);
                 let file = plan.folder.clone().join(path);
                 let taking = tokio::task::spawn_blocking(move || {
-                    let told = |name: &str| plan.format.or_else(|| RawFormat::of_name(name));
+                    let told = |name: &str| given.or_else(|| RawFormat::of_name(name)).or(plan.format);
                     take_members(&plan, &file, bytes, &origin, told)
                 });
                 let taken = joined(taking.await)?;
