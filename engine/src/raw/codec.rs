@@ -60,6 +60,7 @@ enum TaskKind {
     Unspecified = 0,
     Download = 1,
     Infer = 2,
+    List = 3,
     Adopt = 20,
 }
 
@@ -73,6 +74,7 @@ pub fn try_encode(
         let kind = match exec.task() {
             RawTask::Download => TaskKind::Download,
             RawTask::Infer => TaskKind::Infer,
+            RawTask::List => TaskKind::List,
             RawTask::Adopt => TaskKind::Adopt,
         };
         return Some(Ok(RawNode { scan: None, task: Some(kind.into()) }.encode_to_vec()));
@@ -126,6 +128,7 @@ pub fn try_decode(
         (None, Some(Ok(TaskKind::Infer)), [input]) => {
             Ok(Arc::new(RawTaskExec::try_new(RawTask::Infer, input.clone())?))
         }
+        (None, Some(Ok(TaskKind::List)), [input]) => Ok(Arc::new(RawTaskExec::try_new(RawTask::List, input.clone())?)),
         (None, Some(Ok(TaskKind::Adopt)), [input]) => {
             Ok(Arc::new(RawTaskExec::try_new(RawTask::Adopt, input.clone())?))
         }

@@ -285,6 +285,22 @@ pub struct Part {
     /// Records counted while it was stored; absent when the text is not well formed, or for Parquet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<u64>,
+    /// Where it came from, in a version of many files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Delivered>,
+}
+
+/// A file of a version of many, as its origin described it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// URL it was read from, without credentials.
+    pub origin: String,
+    /// As the origin said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// As the origin said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
 }
 
 impl Part {
@@ -366,6 +382,18 @@ impl Manifest {
             last_modified: None,
             downloaded_at: now,
         }
+    }
+
+    /// Where a part came from; none when nothing says so.
+    pub fn delivered(&self, part: &Part) -> Option<Delivered> {
+        let only = || Delivered {
+            origin: self.origin.clone(),
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+        };
+        // Members of an archive are parts of one file.
+        let one_file = self.parts.iter().all(|other| other.path == part.path);
+        part.delivered.clone().or_else(|| one_file.then(only))
     }
 
     /// Length of all files as delivered.

@@ -26,11 +26,11 @@ pub(crate) mod upload;
 pub mod zone;
 
 pub use adopt::{Adoption, adopt_outcomes, adopt_plan};
-pub use fetch::{AllowedOrigins, FetchOutcome, FetchRequest, Fetched, Previous, fetch};
+pub use fetch::{AllowedOrigins, Checksum, FetchOutcome, FetchRequest, Fetched, Previous, Seen, Slice, fetch};
 pub use infer::{JsonType, RawSchema};
 pub use intake::CopyPolicy;
-pub use manifest::{Compression, JsonLayout, Manifest, Part, RawFormat, Split};
+pub use manifest::{Compression, Delivered, JsonLayout, Manifest, Part, RawFormat, Split};
 pub use source::RawSource;
 pub use table::{RawTable, known_columns};
-pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema};
+pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema, list_plan, listed_files};
 pub use zone::RawZone;

@@ -27,7 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     adopt::{self, AdoptTask},
-    fetch::{FetchOutcome, FetchRequest, fetch},
+    fetch::{
+        FetchOutcome, FetchRequest, fetch,
+        listing::{ListRequest, Listed, list},
+    },
     infer::{JsonType, RawSchema},
     json::observe::Observer,
     manifest::{JsonLayout, Manifest},
@@ -45,8 +48,10 @@ use crate::{
 /// What a [`RawTaskExec`] does with each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RawTask {
-    /// [`FetchRequest`] to [`FetchOutcome`].
+    /// [`FetchRequest`] to its part's number and [`FetchOutcome`].
     Download,
+    /// [`ListRequest`] to a list of [`Listed`].
+    List,
     /// [`InferPiece`] to [`JsonType`].
     Infer,
     /// [`AdoptTask`] to [`adopt::AdoptDone`].
@@ -121,6 +126,7 @@ impl ExecutionPlan for RawTaskExec {
     fn name(&self) -> &str {
         match self.task {
             RawTask::Download => "DownloadExec",
+            RawTask::List => "ListExec",
             RawTask::Infer => "InferExec",
             RawTask::Adopt => "AdoptExec",
         }
@@ -174,10 +180,12 @@ impl ExecutionPlan for RawTaskExec {
                     outcomes.push(match task {
                         RawTask::Download => {
                             let request: FetchRequest = parse(row)?;
-                            to_json(
-                                &fetch(&request, &cancel, &|more| bytes.add(usize::try_from(more).unwrap_or(0)))
-                                    .await?,
-                            )?
+                            let progress = |more| bytes.add(usize::try_from(more).unwrap_or(0));
+                            to_json(&(request.part, fetch(&request, &cancel, &progress).await?))?
+                        }
+                        RawTask::List => {
+                            let request: ListRequest = parse(row)?;
+                            to_json(&list(&request, &cancel).await?)?
                         }
                         RawTask::Infer => {
                             let piece: InferPiece = parse(row)?;
@@ -227,14 +235,26 @@ pub(super) fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<
     Ok(Arc::new(RawTaskExec::try_new(task, input)?))
 }
 
-/// A plan that carries out downloads, each a partition; its rows are read by [`download_outcomes`].
-pub fn download_plan(requests: &[FetchRequest]) -> Result<Arc<dyn ExecutionPlan>> {
-    plan(RawTask::Download, &requests.iter().map(|request| vec![request]).collect::<Vec<_>>())
+/// A plan that carries out downloads, each unit one after the other in a partition of its own; its rows are read by [`download_outcomes`].
+pub fn download_plan(units: &[Vec<FetchRequest>]) -> Result<Arc<dyn ExecutionPlan>> {
+    plan(RawTask::Download, units)
 }
 
-/// What a download plan's rows say.
-pub fn download_outcomes(batches: &[RecordBatch]) -> Result<Vec<FetchOutcome>> {
-    outcomes(batches)
+/// What a download plan's rows say, each with its part's number, in the parts' order.
+pub fn download_outcomes(batches: &[RecordBatch]) -> Result<Vec<(u32, FetchOutcome)>> {
+    let mut all: Vec<(u32, FetchOutcome)> = outcomes(batches)?;
+    all.sort_by_key(|(part, _)| *part);
+    Ok(all)
+}
+
+/// A plan that finds the files of a pattern; its row is read by [`listed_files`].
+pub fn list_plan(request: ListRequest) -> Result<Arc<dyn ExecutionPlan>> {
+    plan(RawTask::List, &[vec![request]])
+}
+
+/// What a listing plan's row says.
+pub fn listed_files(batches: &[RecordBatch]) -> Result<Vec<Listed>> {
+    Ok(outcomes::<Vec<Listed>>(batches)?.into_iter().flatten().collect())
 }
 
 /// A plan that infers the types of a JSON version from all its splits in about `partitions` partitions; its rows are merged by [`inferred_schema`].

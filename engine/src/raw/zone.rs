@@ -150,6 +150,23 @@ impl RawZone {
         }
     }
 
+    /// Removes what was stored of a version that never became visible.
+    pub async fn discard(&self, source: &SourceName, version: &RawVersion) -> Result<()> {
+        let folder = self.folder(source, version);
+        if self.read(&folder.clone().join(MANIFEST)).await?.is_some() {
+            return Err(Error::new(Code::Internal, format!("version {version} of `{source}` is visible, and stays")));
+        }
+        let store = self.storage.store();
+        let objects: Vec<_> = store.list(Some(&folder)).try_collect().await?;
+        // The mark of the download last: without it what is left would look like somebody's files.
+        let (marks, files): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|object: &ObjectMeta| object.location.filename() == Some(DOWNLOAD));
+        for object in files.into_iter().chain(marks) {
+            store.delete(&object.location).await?;
+        }
+        Ok(())
+    }
+
     /// Files in a version's folder, by name, but for what begins with `_` or `.`; those of a download that goes on or was given up are none.
     pub async fn files(&self, source: &SourceName, version: &RawVersion) -> Result<Vec<ObjectMeta>> {
         let found = self.storage.store().list_with_delimiter(Some(&self.folder(source, version))).await?;
