@@ -42,7 +42,9 @@ fn outcomes(jobs: &[v1::Job]) -> String {
         let job = Job(message);
         let metrics = job.metrics();
         // Downloads count no rows.
-        let rows = |n: u64| if message.kind == "download" { String::new() } else { units::count(n) };
+        let rows = |n: u64| {
+            if matches!(message.kind.as_str(), "download" | "adopt") { String::new() } else { units::count(n) }
+        };
         grid.row([
             message.name.clone(),
             message.kind.clone(),

@@ -1,6 +1,6 @@
 //! The file source of raw text: one record-aligned byte range of a part at a time.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
@@ -26,6 +26,7 @@ use super::{
     manifest::JsonLayout,
     piece::{Piece, PieceReader},
     prune::prune,
+    stored::{Stored, TextFile},
 };
 
 /// Text that a [`RawSource`] reads.
@@ -58,13 +59,15 @@ impl RawText {
     }
 }
 
-/// Reads raw text in a `DataSourceExec(FileScanConfig)`. Each [`PartitionedFile`] is a range that holds whole records; one that starts at 0 is a
-/// file's first piece, one that ends at its size the last.
+/// Reads raw text in a `DataSourceExec(FileScanConfig)`. Each [`PartitionedFile`] is a range of a text that holds whole records; one that starts
+/// at 0 is its first piece, one that ends at its size the last.
 ///
 /// A pushed-down projection may hold expressions: only the fields they use, nested ones included, are materialised.
 #[derive(Debug, Clone)]
 pub struct RawSource {
     text: RawText,
+    /// How texts are stored that are not just their files, by whole path.
+    stored: Arc<BTreeMap<String, Stored>>,
     table_schema: TableSchema,
     projection: SplitProjection,
     batch_size: usize,
@@ -75,7 +78,8 @@ impl RawSource {
     /// A source of text with these columns.
     pub fn new(text: RawText, table_schema: TableSchema) -> Self {
         let projection = SplitProjection::unprojected(&table_schema);
-        Self { text, table_schema, projection, batch_size: 8192, metrics: ExecutionPlanMetricsSet::new() }
+        let stored = Arc::default();
+        Self { text, stored, table_schema, projection, batch_size: 8192, metrics: ExecutionPlanMetricsSet::new() }
     }
 
     /// The columns that are materialised for the projection, each reduced to the nested fields that it uses.
@@ -83,6 +87,16 @@ impl RawSource {
         Ok(Arc::new(
             prune(self.table_schema.file_schema(), &self.projection.source).project(&self.projection.file_indices)?,
         ))
+    }
+
+    /// The same source of texts of which these are stored otherwise than plainly.
+    pub fn with_stored(self, stored: BTreeMap<String, Stored>) -> Self {
+        Self { stored: Arc::new(stored), ..self }
+    }
+
+    /// How texts are stored that are not just their files, by whole path.
+    pub fn stored(&self) -> &BTreeMap<String, Stored> {
+        &self.stored
     }
 
     /// The text it reads.
@@ -101,6 +115,7 @@ impl FileSource for RawSource {
         let pruned = prune(self.table_schema.file_schema(), &self.projection.source);
         let opener = RawOpener {
             text: self.text.clone(),
+            stored: self.stored.clone(),
             width: pruned.fields().len(),
             indices: self.projection.file_indices.clone(),
             schema: self.pruned()?,
@@ -168,6 +183,7 @@ impl FileSource for RawSource {
 
 struct RawOpener {
     text: RawText,
+    stored: Arc<BTreeMap<String, Stored>>,
     /// Fields of a CSV record.
     width: usize,
     /// Those that are asked for.
@@ -185,7 +201,10 @@ impl FileOpener for RawOpener {
         let (start, end) = file.range();
         let (first, last) = (start == 0, end >= file.object_meta.size);
         let layout = self.text.layout_of(path.as_ref());
-        let piece = Piece { store: self.store.clone(), path, range: start..end, bytes_read: self.bytes_read.clone() };
+        let stored =
+            Arc::new(self.stored.get(path.as_ref()).map_or(Stored::Plain, |stored| stored.within(&(start..end))));
+        let file = TextFile { store: self.store.clone(), path, stored };
+        let piece = Piece { file, range: start..end, bytes_read: self.bytes_read.clone() };
         let schema = self.schema.clone();
         let batches = match layout {
             Some(layout) => {

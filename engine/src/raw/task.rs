@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adopt::{self, AdoptTask},
     fetch::{
         FetchOutcome, FetchRequest, fetch,
         listing::{ListRequest, Listed, list},
@@ -35,6 +36,7 @@ use super::{
     manifest::{JsonLayout, Manifest},
     piece::{Piece, PieceReader},
     scanner::DEFAULT_SPLIT_SIZE,
+    stored::{Stored, TextFile, text_path},
     zone::RawZone,
 };
 use crate::{
@@ -52,6 +54,8 @@ pub enum RawTask {
     List,
     /// [`InferPiece`] to [`JsonType`].
     Infer,
+    /// [`AdoptTask`] to [`adopt::AdoptDone`].
+    Adopt,
 }
 
 /// A range of a JSON part whose types are to be inferred.
@@ -59,9 +63,12 @@ pub enum RawTask {
 pub struct InferPiece {
     /// Storage root.
     pub storage: String,
-    /// Whole path of the part in its store.
+    /// Whole path of the part's text in its store.
     pub path: String,
-    /// Length of the part.
+    /// How the part is stored.
+    #[serde(default)]
+    pub stored: Stored,
+    /// Length of the part's text.
     pub bytes: u64,
     /// First byte.
     pub start: u64,
@@ -121,6 +128,7 @@ impl ExecutionPlan for RawTaskExec {
             RawTask::Download => "DownloadExec",
             RawTask::List => "ListExec",
             RawTask::Infer => "InferExec",
+            RawTask::Adopt => "AdoptExec",
         }
     }
 
@@ -183,6 +191,10 @@ impl ExecutionPlan for RawTaskExec {
                             let piece: InferPiece = parse(row)?;
                             to_json(&infer_piece(piece, bytes.clone(), rows_per_batch).await?)?
                         }
+                        RawTask::Adopt => {
+                            let task: AdoptTask = parse(row)?;
+                            to_json(&adopt::run(task, bytes.clone(), &cancel).await?)?
+                        }
                     });
                 }
                 Ok(RecordBatch::try_new(json_column(), vec![Arc::new(StringArray::from(outcomes))])?)
@@ -196,7 +208,8 @@ async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Resul
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let observer = Observer::new(piece.layout, piece.start == 0, piece.end >= piece.bytes);
-    let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end, bytes_read }, observer);
+    let file = TextFile { store, path, stored: Arc::new(piece.stored) };
+    let reader = PieceReader::new(Piece { file, range: piece.start..piece.end, bytes_read }, observer);
     Ok(reader.drain(rows.max(1)).await?.seen)
 }
 
@@ -210,7 +223,7 @@ fn to_json(value: &impl Serialize) -> Result<String> {
 }
 
 /// A plan of task rows: one partition for each unit, which holds one or more rows.
-fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
     let partitions: Vec<Vec<RecordBatch>> = units
         .iter()
         .map(|rows| {
@@ -252,11 +265,12 @@ pub fn infer_plan(zone: &RawZone, manifest: &Manifest, partitions: usize) -> Res
         .parts
         .iter()
         .flat_map(|part| {
-            let (storage, path) = (&storage, folder.clone().join(part.path.as_str()));
+            let (storage, path, stored) = (&storage, text_path(part, &folder), Stored::of(part, &folder));
             part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(move |range| InferPiece {
                 storage: storage.clone(),
                 path: path.to_string(),
-                bytes: part.bytes,
+                stored: stored.within(&range),
+                bytes: part.text_bytes(),
                 start: range.start,
                 end: range.end,
                 layout: part.layout.unwrap_or(JsonLayout::Lines),
@@ -274,7 +288,7 @@ pub fn inferred_schema(batches: &[RecordBatch]) -> Result<RawSchema> {
     Ok(RawSchema::new(merged))
 }
 
-fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
+pub(super) fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
     let rows =
         batches.iter().filter_map(|batch| batch.columns().first()).filter_map(|column| column.as_string_opt::<i32>());
     rows.flat_map(|column| column.iter().flatten().map(parse).collect::<Vec<_>>()).collect()
