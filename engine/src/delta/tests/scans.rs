@@ -6,7 +6,7 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray},
+    array::{Array, ArrayRef, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray},
     buffer::OffsetBuffer,
     datatypes::{DataType, Field, Fields, Schema},
 };
