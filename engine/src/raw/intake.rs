@@ -159,7 +159,8 @@ impl Intake {
             How::Scan { scanner, .. } => scanner.feed(&chunk),
             // An empty chunk would be the end.
             How::Thread { bytes, taking } if !chunk.is_empty() => {
-                if bytes.send(Ok(chunk)).await.is_err() {
+                let sent = bytes.send(Ok(chunk)).await;
+                if sent.is_err() {
                     // It ended before the file did.
                     joined(taking.await)?;
                     return Err(damaged(&self.origin, "bytes follow the end of the compressed data"));
