@@ -18,7 +18,7 @@ const READ_BYTES: u64 = 4 * 1024 * 1024;
 const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Longest record. A quote or a bracket that is never closed would otherwise take the rest of the file into memory.
-const MAX_RECORD: usize = 256 * 1024 * 1024;
+pub(crate) const MAX_RECORD: usize = 256 * 1024 * 1024;
 
 /// How far back from a split the start of its line is looked for.
 const LINE_BEFORE: u64 = 64 * 1024;
@@ -183,9 +183,29 @@ pub(crate) fn storage_error(error: object_store::Error) -> DataFusionError {
     }
 }
 
+/// Bytes before a piece in which the start of its first line is looked for, to know how far that line is indented.
+const INDENT_BEFORE: u64 = 1024;
+
+/// The text right before a piece.
+pub(crate) async fn text_before(store: &dyn ObjectStore, path: &Path, start: u64) -> Result<Bytes, DataFusionError> {
+    if start == 0 {
+        return Ok(Bytes::new());
+    }
+    read_text(store, path, start.saturating_sub(INDENT_BEFORE)..start).await
+}
+
+/// A range of a part's text.
+pub(crate) async fn read_text(
+    store: &dyn ObjectStore,
+    path: &Path,
+    range: Range<u64>,
+) -> Result<Bytes, DataFusionError> {
+    store.get_range(path, range).await.map_err(storage_error)
+}
+
 /// Says where in its file malformed text is, by reading the piece again: line, column, field and the text itself.
 async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
-    let manifest = RawZone::manifest_beside(piece.store.as_ref(), &piece.path).await;
+    let manifest = RawZone::manifest_beside(piece.store.as_ref(), &piece.path).await.ok();
     let name = piece.path.filename().unwrap_or_default();
     let file = match &manifest {
         Some(manifest) => format!("{}@{} ({}, stored as {name})", manifest.source, manifest.version, manifest.origin),

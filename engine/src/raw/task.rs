@@ -8,6 +8,7 @@ use arrow::{
     array::{AsArray, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
+use bytes::Bytes;
 use datafusion::{
     common::{DataFusionError, Result as DataFusionResult, tree_node::TreeNodeRecursion},
     datasource::memory::MemorySourceConfig,
@@ -27,10 +28,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     fetch::{FetchOutcome, FetchRequest, fetch},
-    infer::{JsonType, RawSchema},
+    infer::{RawSchema, Seen},
     json::observe::Observer,
     manifest::{JsonLayout, Manifest},
-    piece::{Piece, PieceReader},
+    piece::{Piece, PieceReader, text_before},
+    places::Lines,
     scanner::DEFAULT_SPLIT_SIZE,
     zone::RawZone,
 };
@@ -45,7 +47,7 @@ use crate::{
 pub enum RawTask {
     /// [`FetchRequest`] to [`FetchOutcome`].
     Download,
-    /// [`InferPiece`] to [`JsonType`].
+    /// [`InferPiece`] to [`Seen`].
     Infer,
 }
 
@@ -64,6 +66,15 @@ pub struct InferPiece {
     pub end: u64,
     /// How records follow one another.
     pub layout: JsonLayout,
+    /// Index of the part.
+    #[serde(default)]
+    pub part: u32,
+    /// Line that the first byte is on, from 1.
+    #[serde(default)]
+    pub line: u64,
+    /// Bad records are passed over, not refused.
+    #[serde(default)]
+    pub lenient: bool,
 }
 
 /// Runs a [`RawTask`] for each row of its input.
@@ -184,12 +195,15 @@ impl ExecutionPlan for RawTaskExec {
     }
 }
 
-async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<JsonType, DataFusionError> {
+async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<Seen, DataFusionError> {
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let observer = Observer::new(piece.layout, piece.start == 0, piece.end >= piece.bytes);
+    let before = if piece.lenient { text_before(store.as_ref(), &path, piece.start).await? } else { Bytes::new() };
+    let lines = Lines::new(piece.start, piece.line, &before);
+    let (first, last) = (piece.start == 0, piece.end >= piece.bytes);
+    let observer = Observer::new(piece.layout, first, last, piece.part, lines, piece.lenient);
     let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end, bytes_read }, observer);
-    Ok(reader.drain(rows.max(1)).await?.seen)
+    Ok(reader.drain(rows.max(1)).await?.into_seen())
 }
 
 fn parse<T: DeserializeOwned>(row: &str) -> Result<T> {
@@ -225,32 +239,38 @@ pub fn download_outcomes(batches: &[RecordBatch]) -> Result<Vec<FetchOutcome>> {
 }
 
 /// A plan that infers the types of a JSON version from all its splits in about `partitions` partitions; its rows are merged by [`inferred_schema`].
-pub fn infer_plan(zone: &RawZone, manifest: &Manifest, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+/// If `lenient`, bad records are passed over; else they are an error.
+pub fn infer_plan(
+    zone: &RawZone,
+    manifest: &Manifest,
+    partitions: usize,
+    lenient: bool,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let folder = zone.folder(&manifest.source, &manifest.version);
     let storage = zone.storage().root().to_string();
-    let pieces: Vec<InferPiece> = manifest
-        .parts
-        .iter()
-        .flat_map(|part| {
-            let (storage, path) = (&storage, folder.clone().join(part.path.as_str()));
-            part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(move |range| InferPiece {
-                storage: storage.clone(),
-                path: path.to_string(),
-                bytes: part.bytes,
-                start: range.start,
-                end: range.end,
-                layout: part.layout.unwrap_or(JsonLayout::Lines),
-            })
-        })
-        .collect();
+    let mut pieces: Vec<InferPiece> = Vec::new();
+    for (index, part) in manifest.parts.iter().enumerate() {
+        let path = folder.clone().join(part.path.as_str());
+        pieces.extend(part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(|range| InferPiece {
+            storage: storage.clone(),
+            path: path.to_string(),
+            bytes: part.bytes,
+            line: part.line_of(range.start),
+            start: range.start,
+            end: range.end,
+            layout: part.layout.unwrap_or(JsonLayout::Lines),
+            part: u32::try_from(index).unwrap_or(u32::MAX),
+            lenient,
+        }));
+    }
     let size = pieces.len().div_ceil(partitions.max(1)).max(1);
     plan(RawTask::Infer, &pieces.chunks(size).map(<[_]>::to_vec).collect::<Vec<_>>())
 }
 
 /// The schema that an inference plan's rows say.
 pub fn inferred_schema(batches: &[RecordBatch]) -> Result<RawSchema> {
-    let mut merged = JsonType::Null;
-    outcomes::<JsonType>(batches)?.into_iter().for_each(|seen| merged.merge(seen));
+    let mut merged = Seen::default();
+    outcomes::<Seen>(batches)?.into_iter().for_each(|seen| merged.merge(seen));
     Ok(RawSchema::new(merged))
 }
 

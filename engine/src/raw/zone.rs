@@ -8,6 +8,7 @@
 //! ```
 
 use bytes::Bytes;
+use datafusion::common::DataFusionError;
 use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, path::Path};
 
@@ -17,6 +18,7 @@ use crate::{
     raw::{
         infer::RawSchema,
         manifest::{Manifest, RawFormat},
+        piece::storage_error,
     },
     storage::Storage,
 };
@@ -159,12 +161,13 @@ impl RawZone {
         Ok(())
     }
 
-    /// The manifest in a part's own folder, to tell where a bad record is; none when it can't be read.
-    pub(crate) async fn manifest_beside(store: &dyn object_store::ObjectStore, part: &Path) -> Option<Manifest> {
+    /// The manifest in a part's own folder.
+    pub(crate) async fn manifest_beside(store: &dyn object_store::ObjectStore, part: &Path) -> Result<Manifest, DataFusionError> {
         let names: Vec<_> = part.parts().collect();
         let folder = Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned());
-        let text = store.get(&folder.clone().join(MANIFEST)).await.ok()?.bytes().await.ok()?;
-        Manifest::from_json(&text, folder.as_ref()).ok()
+        let path = folder.join(MANIFEST);
+        let text = store.get(&path).await.map_err(storage_error)?.bytes().await.map_err(storage_error)?;
+        Ok(Manifest::from_json(&text, path.as_ref())?)
     }
 
     fn current_path(&self, source: &SourceName) -> Path {

@@ -178,7 +178,7 @@ impl Worker {
         let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
             Some(schema) => schema,
             None => {
-                let plan = infer_plan(&self.zone, manifest, session.state().config().target_partitions())?;
+                let plan = infer_plan(&self.zone, manifest, session.state().config().target_partitions(), false)?;
                 let inferred = inferred_schema(&self.run_plan("infer", session, plan, job).await?)?;
                 self.zone.keep_schema(&manifest.source, &manifest.version, &inferred).await?;
                 known_columns(&self.zone, manifest, None).await?.ok_or_else(|| {
