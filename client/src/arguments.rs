@@ -159,7 +159,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --where 'created IS NOT NULL' \\
-    -t 'rating.rate AS rate_value' -t 'to_timestamp(created) AS created_at'")]
+    -t 'rating.rate AS rate_value' -t 'to_timestamp(created) AS created_at'
+  trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --all-pending
+  trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --versions 20261101..20261107")]
     Merge {
         /// What the table's rows are made of.
         #[command(flatten)]
@@ -167,6 +169,9 @@ Examples:
         /// Result column that identifies a row (repeatable)
         #[arg(long = "pk", value_name = "COL", required = true)]
         primary_key: Vec<String>,
+        /// Which raw versions, if not one.
+        #[command(flatten)]
+        versions: VersionsArguments,
     },
     /// Run one SELECT over the tables; its result replaces a table and is printed
     #[command(after_help = "\
@@ -256,6 +261,18 @@ pub struct TableArguments {
     /// What to do when the columns are not the table's; an error when left out
     #[arg(long, value_name = "HOW")]
     pub schema_evolution: Option<SchemaEvolution>,
+}
+
+/// Several raw versions of a source, applied oldest first, each in a commit of its own.
+#[derive(Debug, Default, Args)]
+#[group(multiple = false)]
+pub struct VersionsArguments {
+    /// Apply the versions from A to B, each once; either may be left out, or be a day: 20261101..20261107
+    #[arg(long, value_name = "A..B")]
+    pub versions: Option<String>,
+    /// Apply every version that is newer than what the table holds of the source
+    #[arg(long)]
+    pub all_pending: bool,
 }
 
 /// Layout of raw bytes.

@@ -64,6 +64,8 @@ pub struct JobView {
     ended_at: Option<String>,
     duration_ms: Option<i64>,
     raw_version: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    raw_versions: Vec<String>,
     delta_version: Option<i64>,
     metrics: MetricsView,
     stages: Vec<StageView>,
@@ -119,6 +121,7 @@ impl JobView {
             ended_at: when(message.ended_at.as_ref()),
             duration_ms: job.duration(Utc::now()).map(|duration| duration.num_milliseconds()),
             raw_version: some(message.raw_version.clone()),
+            raw_versions: message.raw_versions.clone(),
             delta_version: job.delta_version(),
             metrics: MetricsView {
                 rows_in: metrics.rows_in,

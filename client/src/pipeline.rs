@@ -181,6 +181,9 @@ impl Reader {
                 version: String::new(),
                 format: source.format.into(),
                 schema: source.schema.clone(),
+                // A merged table gets every delivery that it does not hold yet, an overwritten one only the newest.
+                versions: (entry.mode.value == "merge")
+                    .then(|| v1::Versions { pending: true, ..v1::Versions::default() }),
             }),
             columns: values(&entry.columns),
             primary_key: values(&entry.primary_key),

@@ -124,7 +124,7 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
         Command::Run { file, only } => Spec::Pipeline(pipeline::select(pipeline::read(file, embedded)?, only)?),
         Command::Download { from, to, format } => spec::download(from, to, *format, embedded)?,
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
-        Command::Merge { table, primary_key } => spec::merge(table, primary_key)?,
+        Command::Merge { table, primary_key, versions } => spec::merge(table, primary_key, versions)?,
         Command::Question { sql, table } => spec::question(sql, table)?,
         Command::Raw(_) | Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
     }))

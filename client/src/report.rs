@@ -122,7 +122,11 @@ pub fn details(message: &v1::Job, parts: &[v1::Job], style: Style) -> Result<Str
         facts.add(name, moment(at.as_ref()).map(units::moment).unwrap_or_default());
     }
     facts.add("duration", duration(job));
-    facts.add("raw version", &message.raw_version);
+    if message.raw_versions.len() > 1 {
+        facts.add("raw versions", message.raw_versions.join(", "));
+    } else {
+        facts.add("raw version", &message.raw_version);
+    }
     facts.add("Delta version", job.delta_version().map(|version| version.to_string()).unwrap_or_default());
     for (name, n) in [
         ("rows in", metrics.rows_in),

@@ -5,7 +5,7 @@ use std::path::Path;
 use trireme_proto::v1::{self, job_spec::Spec};
 
 use crate::{
-    arguments::{RawFormat, SchemaEvolution, TableArguments},
+    arguments::{RawFormat, SchemaEvolution, TableArguments, VersionsArguments},
     error::{Error, Result},
     names::{check_source, check_table},
     origin::Origin,
@@ -31,8 +31,27 @@ pub fn load(table: &TableArguments, primary_key: &[String]) -> Result<Spec> {
 }
 
 /// `merge`
-pub fn merge(table: &TableArguments, primary_key: &[String]) -> Result<Spec> {
-    Ok(Spec::Merge(v1::Merge { spec: Some(table_spec(table, primary_key)?) }))
+pub fn merge(table: &TableArguments, primary_key: &[String], versions: &VersionsArguments) -> Result<Spec> {
+    let mut spec = table_spec(table, primary_key)?;
+    if let Some(source) = &mut spec.source {
+        source.versions = several(versions)?;
+        if source.versions.is_some() && !source.version.is_empty() {
+            let both = format!("`--source {}` names one version already", table.source);
+            return Err(Error::invalid(both).hint("leave the `@VERSION` out, or --versions and --all-pending"));
+        }
+    }
+    Ok(Spec::Merge(v1::Merge { spec: Some(spec) }))
+}
+
+fn several(arguments: &VersionsArguments) -> Result<Option<v1::Versions>> {
+    let Some(range) = &arguments.versions else {
+        return Ok(arguments.all_pending.then(|| v1::Versions { pending: true, ..v1::Versions::default() }));
+    };
+    let Some((from, to)) = range.split_once("..") else {
+        return Err(Error::invalid(format!("--versions: `{range}` is not a range"))
+            .hint("write A..B, A.. or ..B; `trireme raw show SOURCE` lists the versions"));
+    };
+    Ok(Some(v1::Versions { from: from.to_string(), to: to.to_string(), pending: false }))
 }
 
 /// `question`
@@ -62,6 +81,7 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
             version: version.to_string(),
             format: raw_format(arguments.format),
             schema: text(&arguments.schema),
+            versions: None,
         }),
         columns: arguments.columns.clone(),
         primary_key: primary_key.to_vec(),
@@ -89,7 +109,7 @@ mod tests {
     fn spec(line: &[&str]) -> Result<Spec> {
         let parsed = Arguments::try_parse_from(["trireme"].iter().chain(line)).unwrap();
         match parsed.command {
-            Command::Merge { table, primary_key } => merge(&table, &primary_key),
+            Command::Merge { table, primary_key, versions } => merge(&table, &primary_key, &versions),
             Command::Load { table, primary_key } => load(&table, &primary_key),
             other => panic!("{other:?}"),
         }
@@ -129,6 +149,7 @@ mod tests {
                 version: "20261122T201533123Z".into(),
                 format: v1::RawFormat::Csv.into(),
                 schema: "x INT".into(),
+                versions: None,
             }),
             columns: vec!["x AS y".into(), "z".into()],
             primary_key: vec!["y".into(), "z".into()],
@@ -138,6 +159,25 @@ mod tests {
             location: None,
         };
         assert_eq!(merge.unwrap(), Spec::Merge(v1::Merge { spec: Some(expected) }));
+    }
+
+    #[test]
+    fn several_versions_can_be_asked_for() {
+        let versions = |more: &[&str]| {
+            let line = ["merge", "--table", "a.t", "--pk", "x", "--source"];
+            let Spec::Merge(merge) = spec(&[&line, more].concat())? else { panic!("not a merge") };
+            Ok::<_, Error>(merge.spec.and_then(|spec| spec.source).and_then(|source| source.versions))
+        };
+        let range = |from: &str, to: &str| v1::Versions { from: from.into(), to: to.into(), pending: false };
+        assert_eq!(versions(&["b.s"]).unwrap(), None);
+        assert_eq!(
+            versions(&["b.s", "--versions", "20261101..20261107"]).unwrap(),
+            Some(range("20261101", "20261107"))
+        );
+        assert_eq!(versions(&["b.s", "--versions", "..20261107"]).unwrap(), Some(range("", "20261107")));
+        assert!(versions(&["b.s", "--all-pending"]).unwrap().unwrap().pending);
+        assert_eq!(versions(&["b.s", "--versions", "20261101"]).unwrap_err().code, "invalid-spec");
+        assert_eq!(versions(&["b.s@20261122T201533123Z", "--all-pending"]).unwrap_err().code, "invalid-spec");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use trireme_tests::answers::assert_answers;
 use trireme_tests::cli::{Client, wait_for_end_of};
-use trireme_tests::cluster::{Cluster, Options, embedded, example, has_ended, text};
+use trireme_tests::cluster::{Cluster, Options, embedded, has_ended, text};
 use trireme_tests::data::{self, Layout, Project};
 use trireme_tests::process::descendants;
 use trireme_tests::python::Python;
@@ -390,10 +390,10 @@ fn no_executor_is_left() {
 fn an_embedded_client_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
-    let run = || {
-        let example = example();
-        Client::start(embedded(&lake, 2, &["run", example.to_str().unwrap(), "--output", "json"]))
-    };
+    // Enough for a second of work.
+    let days = data::generate(folder.path(), 40_000_000, 1, Layout::Ndjson);
+    let project = Project::new(&folder.path().join("project"), &days[0]);
+    let run = || Client::start(embedded(&lake, 2, &["run", &project.pipeline(), "--output", "json"]));
     for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM] {
         let client = run();
         let children = wait_for("the scheduler and two executors at work", || {
@@ -401,7 +401,7 @@ fn an_embedded_client_is_killed() {
             // Something was downloaded since the last client was killed, or it is at work on what was.
             (children.len() >= 3 && lake.join("raw").is_dir()).then_some(children)
         });
-        sleep(Duration::from_millis(500));
+        sleep(Duration::from_millis(100));
         client.signal(signal);
         let output = client.finish();
         let code = match signal {
@@ -415,6 +415,6 @@ fn an_embedded_client_is_killed() {
     let run = run().finish().done().json();
     assert_eq!(run["state"], "succeeded", "{run}");
     if let Some(python) = Python::find() {
-        python.check_tables(&lake, &[data::sample()], &[]);
+        python.check_tables(&lake, &days, &[]);
     }
 }

@@ -51,6 +51,8 @@ pub struct CommitLabel {
     pub job_id: String,
     /// Set when the same work must not be applied twice.
     pub txn: Option<Txn>,
+    /// The newest version of a source that the table holds; one that is there already and greater stays.
+    pub newest: Option<Txn>,
     /// How long the job ran.
     pub execution: Duration,
 }
@@ -253,7 +255,7 @@ impl<'a> Attempt<'a> {
             return Ok(Committed { version: table.version(), already_applied: true });
         }
         let token = Uuid::new_v4().to_string();
-        let bytes = self.encode(info, actions, &token)?;
+        let bytes = self.encode(info, actions, &token, self.newest().await?)?;
         let first = self.base.map_or(0, |table| table.version() + 1);
         let mut version = first;
         let mut failures = 0;
@@ -278,6 +280,15 @@ impl<'a> Attempt<'a> {
                 }
             }
         }
+    }
+
+    async fn newest(&self) -> Result<Option<Txn>> {
+        let Some(newest) = &self.label.newest else { return Ok(None) };
+        let held = match self.base {
+            Some(table) => table.applied(&newest.app_id).await?,
+            None => None,
+        };
+        Ok(held.is_none_or(|held| held < newest.version).then(|| newest.clone()))
     }
 
     fn judge(&self, version: u64, entry: &Bytes, token: &str) -> Between {
@@ -325,7 +336,7 @@ impl<'a> Attempt<'a> {
         Error::new(Code::Storage, message).hint("run the job again; it is applied once whatever became of this attempt")
     }
 
-    fn encode(&self, info: Info, actions: Vec<Action>, token: &str) -> Result<Bytes> {
+    fn encode(&self, info: Info, actions: Vec<Action>, token: &str, newest: Option<Txn>) -> Result<Bytes> {
         let execution = u64::try_from(self.label.execution.as_millis()).unwrap_or(u64::MAX);
         let metrics: HashMap<&str, String> = info
             .metrics
@@ -351,12 +362,11 @@ impl<'a> Attempt<'a> {
             info: more,
             ..CommitInfo::default()
         };
-        let txn = self.label.txn.as_ref().map(|txn| {
-            let now = Some(Utc::now().timestamp_millis());
-            Action::Txn(Transaction::new_with_last_update(&txn.app_id, txn.version, now))
-        });
+        let now = Some(Utc::now().timestamp_millis());
+        let txns = self.label.txn.iter().chain(&newest);
+        let txns = txns.map(|txn| Action::Txn(Transaction::new_with_last_update(&txn.app_id, txn.version, now)));
         let mut lines = Vec::new();
-        for action in [Action::CommitInfo(commit_info)].into_iter().chain(txn).chain(actions) {
+        for action in [Action::CommitInfo(commit_info)].into_iter().chain(txns).chain(actions) {
             let line = serde_json::to_string(&action)
                 .map_err(|error| Error::new(Code::Internal, format!("an action has no JSON form: {error}")))?;
             lines.push(line);

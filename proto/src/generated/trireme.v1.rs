@@ -40,6 +40,22 @@ pub struct SourceRef {
     /// Columns as a Spark DDL string (`a INT, b STRUCT<c: STRING>`); empty means inferred (JSON), strings (CSV) or the file's own (Parquet).
     #[prost(string, tag = "4")]
     pub schema: ::prost::alloc::string::String,
+    /// Several versions, for a merge; `version` is empty then.
+    #[prost(message, optional, tag = "5")]
+    pub versions: ::core::option::Option<Versions>,
+}
+/// Raw versions that a merge applies one after the other, oldest first, each in a commit of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Versions {
+    /// The oldest and the newest of them, both included, or the beginnings of their names: `20261122` is all versions of that day. Empty: no
+    /// bound.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    /// Only what is newer than the newest version of the source that the table holds, and the newest one unless it was applied just so.
+    #[prost(bool, tag = "3")]
+    pub pending: bool,
 }
 /// What rows of a table are made of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -351,6 +367,9 @@ pub struct Job {
     pub parts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "19")]
     pub spec: ::core::option::Option<JobSpec>,
+    /// Raw versions that a load or merge committed, in that order; `raw_version` is the last one that it looked at.
+    #[prost(string, repeated, tag = "20")]
+    pub raw_versions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -76,7 +76,7 @@ impl JobHandle {
         &self.0.cancelled
     }
 
-    /// Changes what the job says of itself: `outcome`, `phase`, `stages`, `metrics`, `raw_version`, `delta_version`, `answer` and
+    /// Changes what the job says of itself: `outcome`, `phase`, `stages`, `metrics`, `raw_version`, `raw_versions`, `delta_version`, `answer` and
     /// `answer_rows`. Changes to all else are undone, for they are not the work's to make; `spec` and `parts` look empty here.
     /// Watchers see the change at once, or the latest of several; the journal a little later. A job that has ended does not change.
     pub fn update(&self, change: impl FnOnce(&mut Job)) {
@@ -110,6 +110,7 @@ impl JobHandle {
                 stages: std::mem::take(&mut job.stages),
                 metrics: job.metrics,
                 raw_version: std::mem::take(&mut job.raw_version),
+                raw_versions: std::mem::take(&mut job.raw_versions),
                 delta_version: job.delta_version,
                 answer: std::mem::take(&mut job.answer),
                 answer_rows: job.answer_rows,

@@ -335,6 +335,7 @@ pub(super) fn without_answer(job: &Job) -> Job {
         stages: job.stages.clone(),
         error: job.error.clone(),
         raw_version: job.raw_version.clone(),
+        raw_versions: job.raw_versions.clone(),
         answer: Vec::new(),
         parts: job.parts.clone(),
         spec: job.spec.clone(),

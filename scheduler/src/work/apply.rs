@@ -11,7 +11,7 @@ use datafusion::{
 use deltalake_core::kernel::{Add, StructType};
 use object_store::ObjectStoreExt;
 use trireme_engine::{
-    Code, Error, Result, SourceName, TableName,
+    Code, Error, Result, TableName,
     delta::{
         CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec, commit,
         schema, write::KEEP_COLUMN,
@@ -21,7 +21,12 @@ use trireme_engine::{
 };
 use trireme_proto::v1::{Outcome, SchemaEvolution, TableSpec};
 
-use super::{Worker, report::metrics, source_of};
+use super::{
+    Worker,
+    report::{metrics, sum},
+    source_of,
+    versions::newest_id,
+};
 use crate::jobs::JobHandle;
 
 /// Times that a job is planned again because another writer changed its table, or because its counts did not add up.
@@ -49,13 +54,44 @@ pub struct Application<'a> {
 
 impl Worker {
     pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
+        let versions = self.versions(spec).await?;
+        if mode == Mode::Load && versions.len() > 1 {
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("table {} can be loaded from one version only", spec.table),
+            )
+            .hint("a load replaces all rows; `trireme merge` applies several versions"));
+        }
+        let count = versions.len();
+        for (at, manifest) in versions.into_iter().enumerate() {
+            // Of several versions the counts are added up, and those before one that fails stay.
+            let before = job.snapshot().metrics;
+            let version = manifest.version.to_string();
+            job.update(|job| {
+                job.raw_version.clone_from(&version);
+                job.metrics = None;
+            });
+            let applied = self.apply_version(spec, mode, manifest, job).await;
+            job.update(|job| {
+                job.metrics = sum(before, job.metrics);
+                if !job.raw_versions.is_empty() {
+                    job.outcome = Outcome::Applied.into();
+                }
+            });
+            applied.map_err(|error| match count {
+                1 => error,
+                _ => {
+                    Error { message: format!("version {version} ({} of {count}): {}", at + 1, error.message), ..error }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Applies one version in one commit, unless it was applied before.
+    async fn apply_version(&self, spec: &TableSpec, mode: Mode, manifest: Manifest, job: &JobHandle) -> Result<()> {
         let started = Instant::now();
         let name: TableName = spec.table.parse()?;
-        let reference = source_of(spec)?;
-        let source: SourceName = reference.source.parse()?;
-        let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
-        let manifest = self.zone.get(&source, version.as_ref()).await?;
-        job.update(|job| job.raw_version = manifest.version.to_string());
         let txn = txn(spec, mode, &manifest);
         if let Some(table) = Table::open(&self.storage, &name).await?
             && table.applied(&txn.app_id).await? == Some(txn.version)
@@ -63,7 +99,9 @@ impl Worker {
             already_applied(job, table.version());
             return Ok(());
         }
-        let label = CommitLabel { job_id: job.id().to_string(), txn: Some(txn), ..CommitLabel::default() };
+        let newest = Txn { app_id: newest_id(&manifest.source), version: txn.version };
+        let (job_id, txn, newest) = (job.id().to_string(), Some(txn), Some(newest));
+        let label = CommitLabel { job_id, txn, newest, ..CommitLabel::default() };
         let session = self.sessions.open(manifest.bytes())?;
         let mut application = Application { spec, mode, name, manifest, label, session, job };
 
@@ -82,6 +120,7 @@ impl Worker {
                     job.update(|job| {
                         job.outcome = Outcome::Applied.into();
                         job.delta_version = committed.version as i64;
+                        job.raw_versions.push(application.manifest.version.to_string());
                     });
                     commit::checkpoint_when_due(&self.storage, &application.name, committed.version).await;
                     return Ok(());

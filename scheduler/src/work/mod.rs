@@ -10,6 +10,7 @@ mod query;
 mod question;
 mod report;
 mod session;
+mod versions;
 
 use std::collections::BTreeSet;
 
@@ -63,6 +64,7 @@ impl Worker {
         if !reference.schema.is_empty() {
             sql::parse_schema(&reference.schema)?;
         }
+        versions::check_versions(reference)?;
         let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
         if version.is_none() && promised.sources.contains(&source) {
             return Ok(());

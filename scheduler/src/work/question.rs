@@ -44,7 +44,8 @@ impl Worker {
         let bytes_out = written.files.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
 
         job.phase("commit");
-        let label = CommitLabel { job_id: job.id().to_string(), txn: None, execution: started.elapsed() };
+        let label =
+            CommitLabel { job_id: job.id().to_string(), execution: started.elapsed(), ..CommitLabel::default() };
         let mut attempt = 1;
         let (committed, removed) = loop {
             let table = Table::open(&self.storage, &name).await?;

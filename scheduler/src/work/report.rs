@@ -50,6 +50,24 @@ pub fn metrics(job: &mut trireme_proto::v1::Job, change: impl FnOnce(&mut JobMet
     change(job.metrics.get_or_insert_default());
 }
 
+/// The counts of two pieces of work.
+pub fn sum(one: Option<JobMetrics>, other: Option<JobMetrics>) -> Option<JobMetrics> {
+    let (Some(one), Some(other)) = (one, other) else { return one.or(other) };
+    Some(JobMetrics {
+        rows_in: one.rows_in + other.rows_in,
+        rows_dropped: one.rows_dropped + other.rows_dropped,
+        rows_inserted: one.rows_inserted + other.rows_inserted,
+        rows_updated: one.rows_updated + other.rows_updated,
+        rows_copied: one.rows_copied + other.rows_copied,
+        bytes_in: one.bytes_in + other.bytes_in,
+        bytes_out: one.bytes_out + other.bytes_out,
+        files_added: one.files_added + other.files_added,
+        files_removed: one.files_removed + other.files_removed,
+        retries: one.retries + other.retries,
+        rows_superseded: one.rows_superseded + other.rows_superseded,
+    })
+}
+
 impl Worker {
     /// Runs a physical plan for a job, as its phase `name`.
     pub(super) async fn run_plan(
