@@ -9,6 +9,7 @@ pub mod commit;
 pub mod feature;
 pub mod files;
 pub mod merge;
+pub mod quarantine;
 pub mod scan;
 pub mod schema;
 pub mod stats;

@@ -137,6 +137,9 @@ mod tests {
             answer: vec![1, 2, 3],
             answer_rows: 1,
             parts: vec![],
+            quarantine: None,
+            checks: vec![],
+            schema: None,
             spec: Some(JobSpec {
                 spec: Some(Spec::Download(Download {
                     source: "vendor.reviews".into(),

@@ -6,6 +6,7 @@ mod apply;
 mod download;
 mod listing;
 mod merge;
+mod quality;
 mod query;
 mod question;
 mod report;
@@ -110,10 +111,12 @@ impl Work for Worker {
             Some(Spec::Download(download)) => self.check_download(download),
             Some(Spec::Load(load)) => {
                 let spec = table_spec(&load.spec)?;
+                quality::check_spec(spec)?;
                 self.check_source(source_of(spec)?, promised).await
             }
             Some(Spec::Merge(merge)) => {
                 let spec = table_spec(&merge.spec)?;
+                quality::check_spec(spec)?;
                 if spec.primary_key.is_empty() {
                     return Err(Error::new(
                         Code::InvalidSpec,

@@ -13,7 +13,7 @@ use crate::{
     raw::{
         csv::decoder::CsvDecoder,
         json::{decoder::JsonDecoder, observe::Observer},
-        piece::{Decode, tests::decode_in_chunks},
+        piece::tests::decode_in_chunks,
         places::{BAD_COLUMN, LENGTH_COLUMN, LINE_COLUMN, Lines, OFFSET_COLUMN, PART_COLUMN, Places, place_fields},
     },
     sql::parse_schema,
@@ -278,4 +278,45 @@ async fn a_column_that_is_named_like_a_place_is_refused() {
     let schema = world.columns(&manifest, None).await.unwrap();
     let error = RawTable::new(world.zone.clone(), manifest, schema).telling(Tells::Places).unwrap_err();
     assert_eq!(error.code, Code::SchemaMismatch, "{error}");
+}
+
+#[tokio::test]
+async fn a_report_tells_conflicts_and_what_is_new_or_gone() {
+    let world = World::new(2);
+    let first = b"{\"id\": 1, \"old\": true, \"o\": {\"a\": 1}}\n";
+    let manifest = world.deliver("x.json", first, 64).await;
+    world.columns(&manifest, None).await.unwrap();
+    let second = b"{\"id\": 1, \"o\": {\"a\": 2, \"b\": []}}\n{\"id\": 2.5, \"o\": {\"a\": null}}\n\n{\"id\": \"three\", \"xs\": [{\"k\": 1}]}\n";
+    let manifest = world.deliver("x.json", second, 20).await;
+    let nothing = schema_report(&world.zone, &manifest, None).await.unwrap();
+    assert_eq!(nothing, SchemaReport::default());
+    world.columns(&manifest, None).await.unwrap();
+    let declared = parse_schema("id BIGINT, o STRUCT<a: BIGINT, c: INT>").unwrap();
+    let report = schema_report(&world.zone, &manifest, Some(&declared)).await.unwrap();
+    let fields: Vec<_> = report.fields.iter().map(|field| (field.path.as_str(), field.type_name.as_str())).collect();
+    assert_eq!(
+        fields,
+        [
+            ("id", "string"),
+            ("o", "struct<a:bigint,b:array<string>>"),
+            ("o.a", "bigint"),
+            ("o.b", "array<string>"),
+            ("xs", "array<struct<k:bigint>>"),
+            ("xs[]", "struct<k:bigint>"),
+            ("xs[].k", "bigint")
+        ]
+    );
+    let kinds: Vec<_> = report.fields[0].kinds.iter().map(|kind| (kind.kind, kind.values, kind.line)).collect();
+    assert_eq!(kinds, [(Kind::Long, 1, 1), (Kind::Double, 1, 2), (Kind::String, 1, 4)]);
+    assert_eq!(report.fields.iter().filter(|field| field.conflict).count(), 1);
+    assert_eq!(report.fields[2].kinds.iter().map(|kind| kind.values).collect::<Vec<_>>(), [1, 1], "a null and a number");
+    assert_eq!((report.new, report.vanished), (vec!["o.b".to_string(), "xs".into()], vec!["old".to_string()]));
+    assert_eq!((report.undeclared, report.missing), (vec!["o.b".to_string(), "xs".into()], vec!["o.c".to_string()]));
+
+    let world = World::new(1);
+    let before = world.deliver("x.csv", b"a,b\n1,2\n", 64).await;
+    let manifest = world.deliver("x.csv", b"a,c\n1,2\n", 64).await;
+    let report = schema_report(&world.zone, &manifest, None).await.unwrap();
+    assert_eq!(report.previous, Some(before.version));
+    assert_eq!((report.new, report.vanished), (vec!["c".to_string()], vec!["b".to_string()]));
 }
