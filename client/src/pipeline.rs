@@ -181,7 +181,8 @@ impl Reader {
                     .hint("`on_bad_record` is `fail` (the default) or `quarantine`"));
             }
         };
-        let expect = entry.expect.iter().map(|expectation| self.expectation(expectation)).collect::<Result<Vec<_>>>()?;
+        let expect =
+            entry.expect.iter().map(|expectation| self.expectation(expectation)).collect::<Result<Vec<_>>>()?;
         let names: Vec<Spanned<String>> = entry.expect.iter().map(|expectation| expectation.name.clone()).collect();
         if let Some(twice) = repeated(&names) {
             return Err(self

@@ -101,6 +101,7 @@ fn a_pipeline_is_read() {
                 source: Some(v1::SourceRef {
                     source: "vendor.reviews".into(),
                     format: v1::RawFormat::Json.into(),
+                    versions: Some(v1::Versions { pending: true, ..Default::default() }),
                     ..Default::default()
                 }),
                 columns: vec![
@@ -190,14 +191,18 @@ fn every_error_has_its_place_and_a_way_out() {
         // Bad records and expectations.
         (
             &format!("{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, on_bad_record: skip }}\n"),
-            "p.yaml:5:54: unknown on_bad_record `skip` | `on_bad_record` is `fail` (the default) or `quarantine`",
+            "p.yaml:5:55: unknown on_bad_record `skip` | `on_bad_record` is `fail` (the default) or `quarantine`",
         ),
         (
-            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x, on_failure: drop }}] }}\n"),
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x, on_failure: drop }}] }}\n"
+            ),
             "p.yaml:5:81: unknown on_failure `drop` | `on_failure` is `fail` (the default), `quarantine` or `warn`",
         ),
         (
-            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x }}, {{ name: a, check: y }}] }}\n"),
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x }}, {{ name: a, check: y }}] }}\n"
+            ),
             "p.yaml:5:77: expectation `a` is there twice | give each its own name",
         ),
         // Sources.

@@ -260,14 +260,17 @@ fn a_versions_columns_are_shown() {
     compared with    20261121T201533123Z
     type conflict    o.size: 1 null, 1,997 bigint, 2 string; first bigint in part-00000.json, line 1; first string in part-00000.json, line 7
     new fields       o
-    vanished fields  size, x�[2J
+    vanished fields  size, x\u{1b}[2J
 
     field   type    values                          conflict
-    id      bigint  2,000 bigint                    
+    id      bigint  2,000 bigint
     o.size  string  1 null, 1,997 bigint, 2 string  first bigint in part-00000.json, line 1; first string in part-00000.json, line 7
     ");
     let shown = ask(&scheduler, &["raw", "show", "a.s@current", "--output", "json"]).json();
-    assert_eq!(shown["fields"][1]["values"]["string"], json!({"count": 2, "first": {"part": "part-00000.json", "offset": 70, "line": 7}}));
+    assert_eq!(
+        shown["fields"][1]["values"]["string"],
+        json!({"count": 2, "first": {"part": "part-00000.json", "offset": 70, "line": 7}})
+    );
     assert_eq!((&shown["fields"][1]["conflict"], &shown["new_fields"]), (&json!(true), &json!(["o"])));
 }
 
@@ -296,10 +299,18 @@ fn bad_records_and_checks_are_told() {
     *script.jobs.lock().unwrap() = [merge, whole].into_iter().map(|job| (job.id.clone(), job)).collect();
     let scheduler = Scheduler::start(script);
     let shown = ask(&scheduler, &["jobs", "show", "run-1"]).out;
-    assert!(shown.contains("dropped  quarantined") && shown.contains("a.t: 3 bad records in quarantine.a_t (2 malformed, 1 field `id`)"), "{shown}");
+    assert!(
+        shown.contains("dropped  quarantined")
+            && shown.contains("a.t: 3 bad records in quarantine.a_t (2 malformed, 1 field `id`)"),
+        "{shown}"
+    );
     assert!(shown.contains("a.t: 2 rows fail `sized`, first: part-00000.json, line 9: sized"), "{shown}");
     let shown = ask(&scheduler, &["jobs", "show", "job-2"]).out;
-    for text in ["rows quarantined  3", "bad record        part-00000.json, line 3: malformed: found `}`", "check             2 rows fail"] {
+    for text in [
+        "rows quarantined  3",
+        "bad record        part-00000.json, line 3: malformed: found `}`",
+        "check             2 rows fail",
+    ] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
     let shown = ask(&scheduler, &["jobs", "show", "job-2", "--output", "json"]).json();

@@ -123,7 +123,12 @@ impl BadRows {
     }
 
     /// The texts of rows that are close to each other in one part, or have no place.
-    async fn read(&self, store: &dyn ObjectStore, batch: &RecordBatch, rows: &[BadRow]) -> DataFusionResult<Vec<String>> {
+    async fn read(
+        &self,
+        store: &dyn ObjectStore,
+        batch: &RecordBatch,
+        rows: &[BadRow],
+    ) -> DataFusionResult<Vec<String>> {
         let Some(BadRow { part: Some(part), text: first, .. }) = rows.first() else {
             return Ok(rows.iter().map(|row| render(batch, row.row)).collect::<Result<_>>()?);
         };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, StringArray},
-    compute::filter_record_batch,
+    compute::{and, filter_record_batch, prep_null_mask_filter},
     datatypes::{DataType, Field, Schema, SchemaRef},
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -299,7 +299,12 @@ impl ExecutionPlan for DeltaWriteExec {
         let bad = match &self.spec.bad_rows {
             Some(bad_rows) => {
                 let memory = MemoryConsumer::new(format!("DeltaWriteExec[{partition}] quarantine"));
-                Some(bad_rows.writer(&storage, &self.spec.settings, partition, memory.register(context.memory_pool()))?)
+                Some(bad_rows.writer(
+                    &storage,
+                    &self.spec.settings,
+                    partition,
+                    memory.register(context.memory_pool()),
+                )?)
             }
             None => None,
         };
@@ -397,8 +402,8 @@ impl WriteTask {
         };
         let (keep, latest) = (flag(KEEP_COLUMN)?, flag(LATEST_COLUMN)?);
         let reasons = quarantine::texts(&batch, REASON_COLUMN)?;
-        if keep.is_none() && latest.is_none() && reasons.is_none() && self.spec.checks == 0 {
-            return Ok((batch, None));
+        if reasons.is_none() && self.spec.checks == 0 {
+            return Ok((self.without(batch, keep.as_ref(), latest.as_ref())?, None));
         }
         let is_bad = |row: usize| reasons.as_ref().is_some_and(|reasons| reasons.is_valid(row));
         let is = |flag: &Option<BooleanArray>, row| {
@@ -437,6 +442,28 @@ impl WriteTask {
         let good = BooleanArray::new(good.finish(), None);
         let good = if good.true_count() == rows { batch } else { filter_record_batch(&batch, &good)? };
         Ok((good, bad))
+    }
+
+    /// The rows that are kept and the latest.
+    fn without(
+        &mut self,
+        batch: RecordBatch,
+        keep: Option<&BooleanArray>,
+        latest: Option<&BooleanArray>,
+    ) -> DataFusionResult<RecordBatch> {
+        let keep = keep.map(prep_null_mask_filter);
+        let rows = batch.num_rows() as u64;
+        let kept = keep.as_ref().map_or(rows, |keep| keep.true_count() as u64);
+        let good = match (keep, latest) {
+            (Some(keep), Some(latest)) => and(&keep, &prep_null_mask_filter(latest))?,
+            (Some(only), None) => only,
+            (None, Some(only)) => prep_null_mask_filter(only),
+            (None, None) => return Ok(batch),
+        };
+        let batch = filter_record_batch(&batch, &good)?;
+        self.summary.rows_dropped += rows - kept;
+        self.summary.rows_superseded += kept - batch.num_rows() as u64;
+        Ok(batch)
     }
 
     fn count_reasons(&mut self, bad: &RecordBatch) -> Result<()> {

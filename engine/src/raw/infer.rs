@@ -349,7 +349,9 @@ mod tests {
         let kinds = (some(), some(), some(), some(), some());
         let leaf = kinds.prop_map(|(a, b, c, d, e)| {
             let mut seen = Seen::default();
-            for (kind, (count, offset)) in Kind::ALL.into_iter().zip([a, b, c, d, e]).filter(|(_, (count, _))| *count > 0) {
+            for (kind, (count, offset)) in
+                Kind::ALL.into_iter().zip([a, b, c, d, e]).filter(|(_, (count, _))| *count > 0)
+            {
                 *seen.kind_mut(kind) = KindSeen { count, first: Place { part: 0, offset, line: offset + 1 } };
             }
             seen
@@ -361,7 +363,7 @@ mod tests {
                 let one = KindSeen { count: 1, first: Place { part: 1, offset: 5, line: 2 } };
                 if array {
                     *seen.kind_mut(Kind::Array) = one;
-                    seen.item = Some(Box::new(item)).filter(|item: &Box<Seen>| !item.is_empty());
+                    seen.item = (!item.is_empty()).then(|| Box::new(item));
                 } else {
                     *seen.kind_mut(Kind::Struct) = one;
                     seen.fields = fields;
@@ -378,7 +380,9 @@ mod tests {
         assert_eq!(schema.seen, None);
         assert_eq!(schema.arrow().unwrap().field(0).data_type(), &DataType::Int64);
         let later = String::from_utf8_lossy(text).replace('1', "3");
-        assert!(RawSchema::from_json(later.as_bytes(), "raw/s").unwrap_err().message.contains("raw/s has format version 3"));
+        assert!(
+            RawSchema::from_json(later.as_bytes(), "raw/s").unwrap_err().message.contains("raw/s has format version 3")
+        );
     }
 
     #[test]

@@ -224,8 +224,7 @@ impl FileOpener for RawOpener {
         let (start, end) = file.range();
         let (first, last) = (start == 0, end >= file.object_meta.size);
         let layout = self.text.layout_of(path.as_ref());
-        let piece =
-            Piece { store: self.store.clone(), path, range: start..end, bytes_read: self.bytes_read.clone() };
+        let piece = Piece { store: self.store.clone(), path, range: start..end, bytes_read: self.bytes_read.clone() };
         let (schema, rows) = (self.schema.clone(), self.batch_size);
         let json = layout.map(|layout| JsonDecoder::new(schema.clone(), layout, first, last)).transpose()?;
         let csv = || CsvDecoder::new(schema, self.width, &self.indices, first);
@@ -242,9 +241,7 @@ impl FileOpener for RawOpener {
         Ok(Box::pin(async move {
             let lines = lines_of(&piece).await?;
             Ok(match json {
-                Some(decoder) => {
-                    PieceReader::new(piece, decoder.with_places(places, lines, lenient)?).batches(rows)
-                }
+                Some(decoder) => PieceReader::new(piece, decoder.with_places(places, lines, lenient)?).batches(rows),
                 None => PieceReader::new(piece, csv.with_places(places, lines, lenient)).batches(rows),
             })
         }))

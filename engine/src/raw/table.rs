@@ -23,8 +23,8 @@ use object_store::ObjectMeta;
 use super::{
     csv::header::{csv_schema, empty},
     manifest::{JsonLayout, Manifest, Part, RawFormat},
-    scanner::DEFAULT_SPLIT_SIZE,
     places::place_fields,
+    scanner::DEFAULT_SPLIT_SIZE,
     source::{RawSource, RawText, Tells},
     zone::RawZone,
 };

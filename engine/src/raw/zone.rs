@@ -162,7 +162,10 @@ impl RawZone {
     }
 
     /// The manifest in a part's own folder.
-    pub(crate) async fn manifest_beside(store: &dyn object_store::ObjectStore, part: &Path) -> Result<Manifest, DataFusionError> {
+    pub(crate) async fn manifest_beside(
+        store: &dyn object_store::ObjectStore,
+        part: &Path,
+    ) -> Result<Manifest, DataFusionError> {
         let names: Vec<_> = part.parts().collect();
         let folder = Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned());
         let path = folder.join(MANIFEST);

@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr, Function,
-        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
-        OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor, UnaryOperator,
-        Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
+        Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause,
+        NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor,
+        UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
         helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,

@@ -132,7 +132,7 @@ mod tests {
                 hint: "try again".into(),
             }),
             raw_version: "20261122T201533123Z".into(),
-            raw_versions: vec!["20261122T201533123Z".into()],
+            raw_versions: vec![],
             delta_version: -1,
             answer: vec![1, 2, 3],
             answer_rows: 1,

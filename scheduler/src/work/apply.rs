@@ -10,6 +10,7 @@ use datafusion::{
 };
 use deltalake_core::kernel::{Add, StructType};
 use object_store::ObjectStoreExt;
+use parking_lot::Mutex;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
@@ -20,7 +21,6 @@ use trireme_engine::{
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
     sql,
 };
-use parking_lot::Mutex;
 use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{

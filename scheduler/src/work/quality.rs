@@ -247,8 +247,12 @@ impl Worker {
                 false => (Code::ExpectationFailed, format!("{} rows fail expectation `{}`", found.rows, check.label)),
             };
             let hint = match is_cast {
-                true => "nothing was changed; `on_bad_record: quarantine` sends such records away, CAST makes them NULL",
-                false => "nothing was changed; `on_failure: quarantine` sends such records away, `warn` only counts them",
+                true => {
+                    "nothing was changed; `on_bad_record: quarantine` sends such records away, CAST makes them NULL"
+                }
+                false => {
+                    "nothing was changed; `on_failure: quarantine` sends such records away, `warn` only counts them"
+                }
             };
             let message = format!("{place}: {what} of table {name}: {}", found.examples.join("; "));
             return Err(Error::new(code, message).hint(hint));
@@ -281,11 +285,8 @@ impl Worker {
         // A load's own application id is that of all versions, but each has its own bad records.
         let (mode, version) = (application.mode, &manifest.version);
         let app_id = format!("trireme:quarantine:{}:{mode:?}:{}@{version}:{}", spec.table, manifest.source, txn.app_id);
-        let label = commit::CommitLabel {
-            txn: Some(Txn { app_id, version: txn.version }),
-            newest: None,
-            ..label.clone()
-        };
+        let label =
+            commit::CommitLabel { txn: Some(Txn { app_id, version: txn.version }), newest: None, ..label.clone() };
         let mut attempt = 1;
         let committed = loop {
             match self.append_bad(&table, files.clone(), &label).await {
@@ -315,7 +316,9 @@ impl Worker {
     async fn append_bad(&self, name: &TableName, files: Vec<Add>, label: &commit::CommitLabel) -> Result<Committed> {
         match Table::open(&self.storage, name).await? {
             None => commit::create(&self.storage, name, &quarantine::columns()?, files, label).await,
-            Some(table) if table.schema().as_ref() == &quarantine::columns()? => commit::append(&table, files, label).await,
+            Some(table) if table.schema().as_ref() == &quarantine::columns()? => {
+                commit::append(&table, files, label).await
+            }
             Some(_) => Err(Error::new(Code::SchemaMismatch, format!("table {name} is not a quarantine of ours"))
                 .hint("its columns are others; move that table away, or name yours otherwise")),
         }
@@ -337,12 +340,8 @@ impl Worker {
         };
         let mut told = schema_message(manifest, report);
         told.fields.retain(|field| field.conflict);
-        let lists = [
-            &mut told.new_fields,
-            &mut told.vanished_fields,
-            &mut told.undeclared_fields,
-            &mut told.missing_fields,
-        ];
+        let lists =
+            [&mut told.new_fields, &mut told.vanished_fields, &mut told.undeclared_fields, &mut told.missing_fields];
         lists.into_iter().for_each(|fields| fields.truncate(FIELDS_TOLD));
         told.fields.truncate(FIELDS_TOLD);
         let empty = [&told.new_fields, &told.vanished_fields, &told.undeclared_fields, &told.missing_fields];
@@ -384,7 +383,8 @@ fn tell(job: &JobHandle, name: &TableName, summary: &WriteSummary, counted: &[Co
     let table = quarantine::table_of(name)?.to_string();
     job.update(|job| {
         if summary.rows_quarantined > 0 {
-            let told = job.quarantine.get_or_insert_with(|| v1::Quarantine { table, version: -1, ..Default::default() });
+            let told =
+                job.quarantine.get_or_insert_with(|| v1::Quarantine { table, version: -1, ..Default::default() });
             told.rows += summary.rows_quarantined;
             for (reason, rows) in &summary.reasons {
                 match told.reasons.iter_mut().find(|known| known.reason == *reason) {

@@ -46,9 +46,9 @@ impl Progress for Unwatched {
 impl SqlRunner for Queries {
     async fn sql(&self, sql: &str) -> Result<Rows> {
         self.rows(sql).await.map_err(|error| match error.code {
-            Code::InvalidSql if error.hint.is_empty() => {
-                error.hint("one SELECT, EXPLAIN of one, or DESCRIBE of a table is run here; `trireme tables list` names them")
-            }
+            Code::InvalidSql if error.hint.is_empty() => error.hint(
+                "one SELECT, EXPLAIN of one, or DESCRIBE of a table is run here; `trireme tables list` names them",
+            ),
             _ => error,
         })
     }

@@ -254,7 +254,8 @@ impl CsvDecoder {
                 }
                 Err(stop) => stop,
             };
-            let waits = !end && !(self.lenient && text.len() - start > MAX_RECORD);
+            let too_long = self.lenient && text.len() - start > MAX_RECORD;
+            let waits = !end && !too_long;
             if matches!(stop, Stop::Bad(_)) && !self.lenient {
                 return Err(Malformed::cut_short(stop, text, base));
             }

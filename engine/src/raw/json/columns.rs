@@ -199,9 +199,7 @@ fn take<T>(values: &mut Vec<T>) -> Vec<T> {
 pub(crate) fn strings(text: &mut Text, valid: &mut NullBufferBuilder, bad: &mut Vec<BadRow>) -> StringArray {
     let (strings, not_text) = text.finish(valid);
     let what = "found a string that is not UTF-8";
-    bad.extend(
-        not_text.into_iter().map(|row| BadRow { row, bad: Bad { at: 0, what: what.into(), path: Vec::new() } }),
-    );
+    bad.extend(not_text.into_iter().map(|row| BadRow { row, bad: Bad { at: 0, what: what.into(), path: Vec::new() } }));
     strings
 }
 
@@ -220,7 +218,8 @@ pub(crate) fn cast_text(strings: &ArrayRef, to: &DataType, bad: &mut Vec<BadRow>
     let mut first = Some(error.to_string());
     for row in (0..cast.len()).filter(|row| cast.is_null(*row) && strings.is_valid(*row)) {
         let what = first.take().unwrap_or_else(|| {
-            let value: String = strings.as_string_opt::<i32>().map_or("", |all| all.value(row)).chars().take(100).collect();
+            let value: String =
+                strings.as_string_opt::<i32>().map_or("", |all| all.value(row)).chars().take(100).collect();
             format!("Cannot cast string '{value}' to value of {to} type")
         });
         bad.push(BadRow { row, bad: Bad { at: 0, what, path: Vec::new() } });

@@ -144,7 +144,8 @@ impl Walk {
 
     /// Whether more text may complete the record at `start`. One that is too long is refused by who reads the text, or is bad.
     fn waits(&self, text: &[u8], start: usize, end: bool) -> bool {
-        !end && !(self.lenient && text.len() - start > MAX_RECORD)
+        let too_long = self.lenient && text.len() - start > MAX_RECORD;
+        !end && !too_long
     }
 
     fn line_at(&mut self, text: &[u8], base: u64, at: usize) -> u64 {

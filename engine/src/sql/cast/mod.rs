@@ -9,8 +9,8 @@ pub(crate) mod rule;
 mod strict;
 mod write;
 
-pub use strict::{StrictCast, take_strict_casts};
 pub(crate) use strict::{STRICT, strict_cast, strict_function};
+pub use strict::{StrictCast, take_strict_casts};
 
 use std::sync::Arc;
 

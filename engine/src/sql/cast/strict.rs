@@ -34,7 +34,9 @@ pub(crate) const STRICT: &str = "strict_cast";
 pub(crate) fn strict_function() -> Arc<ScalarUDF> {
     Kernel::function(
         STRICT,
-        |types| if types.len() == 2 { Ok(types.to_vec()) } else { Err(wrong_call("strict_cast takes a value and a type")) },
+        |types| {
+            if types.len() == 2 { Ok(types.to_vec()) } else { Err(wrong_call("strict_cast takes a value and a type")) }
+        },
         |fields, _| match fields {
             [_, target] if target.data_type().is_nested() => {
                 Err(wrong_call(format!("strict_cast gives no {}: cast its items", type_name(target.data_type()))))

@@ -9,8 +9,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
 use super::*;
 use crate::sql::{
-    take_strict_casts,
-    cast_to, parse_schema, parse_select, table_schema,
+    cast_to, parse_schema, parse_select, table_schema, take_strict_casts,
     testing::{batch, ddl, failure, plain, query, rows, run, run_plan, session},
 };
 
@@ -210,9 +209,12 @@ fn wrong_columns_are_explained() {
 #[tokio::test]
 async fn a_strict_cast_is_a_cast_and_what_it_demands() {
     let state = plain("UTC");
-    let texts = ["strict_cast(duration_mins AS int) AS mins", "coalesce(Strict_Cast(duration_mins AS INT), size_mb) AS some", "size_mb"];
-    let (exprs, _) =
-        plan_columns(&state, &records().schema(), &texts.map(String::from), None).unwrap();
+    let texts = [
+        "strict_cast(duration_mins AS int) AS mins",
+        "coalesce(Strict_Cast(duration_mins AS INT), size_mb) AS some",
+        "size_mb",
+    ];
+    let (exprs, _) = plan_columns(&state, &records().schema(), &texts.map(String::from), None).unwrap();
     let (exprs, casts) = take_strict_casts(exprs).unwrap();
     // The same cast twice is one demand.
     assert_eq!(casts.iter().map(|cast| cast.label.as_str()).collect::<Vec<_>>(), ["strict_cast(duration_mins AS int)"]);
@@ -234,9 +236,13 @@ async fn a_strict_cast_is_a_cast_and_what_it_demands() {
     let plan = columns(&state, &["strict_cast(duration_mins AS int) AS mins"], None).unwrap();
     let error = run_plan(&state, &plan).await.unwrap_err();
     assert!(error.code == Code::BadValue && error.message.contains("`?` can't be cast to int"), "{error}");
-    let (exprs, _) =
-        plan_columns(&state, &records().schema(), &["transform(labels, x -> strict_cast(x AS int)) AS xs".into()], None)
-            .unwrap();
+    let (exprs, _) = plan_columns(
+        &state,
+        &records().schema(),
+        &["transform(labels, x -> strict_cast(x AS int)) AS xs".into()],
+        None,
+    )
+    .unwrap();
     assert!(take_strict_casts(exprs).unwrap_err().message.contains("lambda"));
     refused(&["strict_cast(labels AS array<int>) AS xs"], None);
     refused(&["safe_cast(duration_mins AS int) AS mins"], None);
