@@ -17,7 +17,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct LogSettings {
     /// Level, or levels by module: `info`, `debug`, `info,trireme_scheduler=debug`
-    #[arg(long, default_value = "info,buoyant_kernel=warn,object_store=warn", value_parser = parse_filter)]
+    // The kernel logs as an error that a table does not exist yet; its errors come back to us anyway.
+    #[arg(long, default_value = "info,buoyant_kernel=off,object_store=warn", value_parser = parse_filter)]
     pub log: String,
 
     /// Form of the lines on stderr
