@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use trireme_engine::{
     Result, Storage,
     raw::{
-        AllowedOrigins, FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch, infer_plan,
-        inferred_schema, known_columns,
+        AllowedOrigins, FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch,
+        infer_plan, inferred_schema, known_columns,
     },
     session::{SessionOptions, session_config, session_state},
     sql,
@@ -88,7 +88,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<serde_json::Value> {
-    let lake = tempfile::tempdir().map_err(|error| trireme_engine::Error::new(trireme_engine::Code::Storage, error.to_string()))?;
+    let lake = tempfile::tempdir()
+        .map_err(|error| trireme_engine::Error::new(trireme_engine::Code::Storage, error.to_string()))?;
     let storage = Storage::open(&lake.path().display().to_string())?;
     let runtime = Arc::default();
     let context = SessionContext::new_with_state(session_state(
@@ -113,12 +114,16 @@ async fn run(arguments: &Arguments) -> Result<serde_json::Value> {
     let used = pruned(&physical).unwrap_or_else(|| schema.clone());
 
     let plan = match (arguments.reader, arguments.work) {
-        (Reader::Trireme, Work::Parse) => LogicalPlanBuilder::scan("raw", provider_as_source(table(used)), None)?.build()?,
+        (Reader::Trireme, Work::Parse) => {
+            LogicalPlanBuilder::scan("raw", provider_as_source(table(used)), None)?.build()?
+        }
         (Reader::Trireme, _) => transformed,
         (Reader::Datafusion, work) => {
             let path = arguments.file.display().to_string();
             let read = match manifest.format {
-                RawFormat::Csv => context.read_csv(path, CsvReadOptions::new().schema(&schema).newlines_in_values(true)).await?,
+                RawFormat::Csv => {
+                    context.read_csv(path, CsvReadOptions::new().schema(&schema).newlines_in_values(true)).await?
+                }
                 _ => context.read_json(path, JsonReadOptions::default().schema(&used)).await?,
             };
             match (work, manifest.format) {
@@ -128,7 +133,8 @@ async fn run(arguments: &Arguments) -> Result<serde_json::Value> {
                 }
                 (Work::Parse, _) => read.into_unoptimized_plan(),
                 _ => {
-                    let (columns, _) = sql::plan_columns(&context.state(), read.schema().as_arrow(), &arguments.columns, None)?;
+                    let (columns, _) =
+                        sql::plan_columns(&context.state(), read.schema().as_arrow(), &arguments.columns, None)?;
                     read.select(columns)?.into_unoptimized_plan()
                 }
             }
@@ -192,7 +198,7 @@ async fn schema(zone: &RawZone, manifest: &Manifest, context: &SessionContext) -
     if let Some(known) = known_columns(zone, manifest, None).await? {
         return Ok((known, false));
     }
-    let batches = datafusion::physical_plan::collect(infer_plan(zone, manifest, 1)?, context.task_ctx()).await?;
+    let batches = datafusion::physical_plan::collect(infer_plan(zone, manifest, 1, false)?, context.task_ctx()).await?;
     let inferred = inferred_schema(&batches)?;
     Ok((inferred.arrow().unwrap_or_else(|| Arc::new(Schema::empty())), true))
 }
