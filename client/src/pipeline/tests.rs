@@ -197,13 +197,13 @@ fn every_error_has_its_place_and_a_way_out() {
             &format!(
                 "{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x, on_failure: drop }}] }}\n"
             ),
-            "p.yaml:5:81: unknown on_failure `drop` | `on_failure` is `fail` (the default), `quarantine` or `warn`",
+            "p.yaml:5:82: unknown on_failure `drop` | `on_failure` is `fail` (the default), `quarantine` or `warn`",
         ),
         (
             &format!(
                 "{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x }}, {{ name: a, check: y }}] }}\n"
             ),
-            "p.yaml:5:77: expectation `a` is there twice | give each its own name",
+            "p.yaml:5:80: expectation `a` is there twice | give each its own name",
         ),
         // Sources.
         (

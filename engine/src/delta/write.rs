@@ -451,13 +451,13 @@ impl WriteTask {
         keep: Option<&BooleanArray>,
         latest: Option<&BooleanArray>,
     ) -> DataFusionResult<RecordBatch> {
-        let keep = keep.map(prep_null_mask_filter);
+        let keep = keep.map(no_nulls);
         let rows = batch.num_rows() as u64;
         let kept = keep.as_ref().map_or(rows, |keep| keep.true_count() as u64);
         let good = match (keep, latest) {
-            (Some(keep), Some(latest)) => and(&keep, &prep_null_mask_filter(latest))?,
+            (Some(keep), Some(latest)) => and(&keep, &no_nulls(latest))?,
             (Some(only), None) => only,
-            (None, Some(only)) => prep_null_mask_filter(only),
+            (None, Some(only)) => no_nulls(only),
             (None, None) => return Ok(batch),
         };
         let batch = filter_record_batch(&batch, &good)?;
@@ -524,6 +524,11 @@ impl WriteTask {
         }
         Ok(())
     }
+}
+
+/// The same flags, false where they were null.
+fn no_nulls(flags: &BooleanArray) -> BooleanArray {
+    if flags.null_count() > 0 { prep_null_mask_filter(flags) } else { flags.clone() }
 }
 
 /// A row as `{a: 1, b: NULL}`, without what tells of it, cut where it gets long.

@@ -83,9 +83,11 @@ async fn every_row_is_written_dropped_superseded_or_put_aside_with_its_text() {
     assert_eq!((counts, summary.rows_quarantined), ([8, 2, 1, 1], 4));
     let reasons: Vec<_> = summary.reasons.iter().map(|(reason, rows)| (reason.as_str(), *rows)).collect();
     assert_eq!(reasons, [("field `a`", 1), ("malformed", 2), ("no place", 1)]);
-    assert_eq!(summary.bad_examples[0], format!("part-00000.json, line {}: malformed: not this", long + 1));
+    let example = format!("part-00000.json, line {}: malformed: not this", long + 1);
+    assert!(summary.bad_examples.len() == 4 && summary.bad_examples.contains(&example), "{:?}", summary.bad_examples);
     let check = &summary.checks[0];
-    assert_eq!((check.rows, check.examples[0].as_str()), (2, "part-00000.json, line 6: check: failed"));
+    assert!(check.examples.contains(&"part-00000.json, line 6: check: failed".to_string()), "{:?}", check.examples);
+    assert_eq!((check.rows, check.examples.len()), (2, 2));
 
     // The quarantine gets them once, however often the same work is done.
     let quarantine = quarantine::table_of(&table).unwrap();
