@@ -127,9 +127,10 @@ Content that is the current version's makes no new version.
 
 Examples:
   trireme download --from https://host/reviews.json --to vendor.reviews
-  trireme download --from data/streams.dat --to stream.streams --format csv")]
+  trireme download --from data/streams.dat --to stream.streams --format csv
+  trireme download --from 'sftp://host/out/day=*/x-*.json' --to vendor.days --credentials vendor --checksum auto")]
     Download {
-        /// Path or URL: file://, http(s)://, ftp://, s3://
+        /// Path or URL: file://, http(s)://, ftp(s)://, sftp://, s3://; with `*` or a `/` at its end, many files are one version
         #[arg(long, value_name = "URL")]
         from: String,
         /// Source, `group.name`
@@ -138,6 +139,12 @@ Examples:
         /// Layout of the bytes; told from the URL's end when left out
         #[arg(long)]
         format: Option<RawFormat>,
+        /// Name of the credentials, which the executors have: TRIREME_CREDENTIALS_<NAME>_USER, …_PASSWORD, …_TOKEN, …
+        #[arg(long, value_name = "NAME")]
+        credentials: Option<String>,
+        /// Compare with `auto` (what the origin publishes), `sha256:HEX` or `md5:HEX`
+        #[arg(long, value_name = "CHECKSUM")]
+        checksum: Option<String>,
     },
     /// Look into the raw zone: sources and their versions
     #[command(subcommand)]

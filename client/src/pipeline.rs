@@ -109,14 +109,21 @@ impl Reader {
         check_source(&name.value).map_err(|error| self.at(name, error))?;
         let origin = Origin::parse(&entry.from.value, &self.folder).map_err(|error| self.at(&entry.from, error))?;
         origin.check(self.files_are_ours).map_err(|error| self.at(&entry.from, error))?;
-        if let Some(schema) = &entry.schema {
-            self.not_empty(schema, "schema")?;
+        for (text, key) in
+            [(&entry.schema, "schema"), (&entry.credentials, "credentials"), (&entry.checksum, "checksum")]
+        {
+            if let Some(text) = text {
+                self.not_empty(text, key)?;
+            }
         }
+        let value = |item: &Option<Spanned<String>>| item.as_ref().map(|item| item.value.clone()).unwrap_or_default();
         Ok(v1::Download {
             source: name.value.clone(),
             from: origin.url.into(),
             format: self.format(entry.format.as_ref())?.into(),
             location: Some(self.location(name)),
+            credentials: value(&entry.credentials),
+            checksum: value(&entry.checksum),
         })
     }
 

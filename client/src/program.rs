@@ -122,7 +122,10 @@ async fn execute(arguments: Arguments, output: &mut Output) -> Result<Exit> {
 fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
     Ok(Some(match command {
         Command::Run { file, only } => Spec::Pipeline(pipeline::select(pipeline::read(file, embedded)?, only)?),
-        Command::Download { from, to, format } => spec::download(from, to, *format, embedded)?,
+        Command::Download { from, to, format, credentials, checksum } => {
+            let (credentials, checksum) = (credentials.as_deref(), checksum.as_deref());
+            spec::download(from, to, *format, credentials, checksum, embedded)?
+        }
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
         Command::Merge { table, primary_key, versions } => spec::merge(table, primary_key, versions)?,
         Command::Question { sql, table } => spec::question(sql, table)?,

@@ -80,12 +80,14 @@ fn quarantined(quarantine: &v1::Quarantine) -> String {
         0.. => format!("in {}", printable(&quarantine.table)),
         _ => "not committed".to_string(),
     };
-    format!("{} bad records {place} ({})", units::count(quarantine.rows), reasons.collect::<Vec<_>>().join(", "))
+    let records = if quarantine.rows == 1 { "record" } else { "records" };
+    format!("{} bad {records} {place} ({})", units::count(quarantine.rows), reasons.collect::<Vec<_>>().join(", "))
 }
 
 fn failed(check: &v1::CheckCount) -> String {
     let example = check.examples.first().map(|example| format!(", first: {}", printable(example))).unwrap_or_default();
-    format!("{} rows fail `{}`{example}", units::count(check.rows), printable(&check.name))
+    let rows = if check.rows == 1 { "row fails" } else { "rows fail" };
+    format!("{} {rows} `{}`{example}", units::count(check.rows), printable(&check.name))
 }
 
 fn duration(job: Job<'_>) -> String {

@@ -13,7 +13,14 @@ use crate::{
 };
 
 /// `download`; a relative path starts at the current folder.
-pub fn download(from: &str, to: &str, format: Option<RawFormat>, files_are_ours: bool) -> Result<Spec> {
+pub fn download(
+    from: &str,
+    to: &str,
+    format: Option<RawFormat>,
+    credentials: Option<&str>,
+    checksum: Option<&str>,
+    files_are_ours: bool,
+) -> Result<Spec> {
     check_source(to)?;
     let origin = Origin::parse(from, Path::new(""))?;
     origin.check(files_are_ours)?;
@@ -22,6 +29,8 @@ pub fn download(from: &str, to: &str, format: Option<RawFormat>, files_are_ours:
         from: origin.url.into(),
         format: raw_format(format),
         location: None,
+        credentials: credentials.unwrap_or_default().to_string(),
+        checksum: checksum.unwrap_or_default().to_string(),
     }))
 }
 

@@ -59,6 +59,8 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
     let work = WorkSettings {
         split_size: settings.split_size,
         target_file_size: settings.target_file_size,
+        range_size: settings.range_size,
+        origin_timeout: settings.origin_timeout,
         allowed_origins: AllowedOrigins::new(settings.allowed_origins.clone())
             .map_err(|error| of_setting("allowed_origins", error))?,
     };

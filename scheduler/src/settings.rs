@@ -83,6 +83,14 @@ pub struct Settings {
     #[arg(long, default_value = "64MiB", value_parser = parse_size)]
     pub split_size: u64,
 
+    /// Size of the ranges in which a larger file is downloaded by several executors, where its origin sends ranges; 0 is never
+    #[arg(long, default_value = "256MiB", value_parser = parse_size)]
+    pub range_size: u64,
+
+    /// Silence after which a download's origin is taken for broken, and asked again
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub origin_timeout: Duration,
+
     /// Size of a table's data files
     #[arg(long, default_value = "128MiB", value_parser = parse_size)]
     pub target_file_size: u64,

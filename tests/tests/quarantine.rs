@@ -133,7 +133,7 @@ fn expectations_fail_put_aside_or_warn() {
     cluster.cli(&[&merge[..], &["b.one"]].concat()).failed(1, &["one.csv", "line 5", "fields"]);
     cluster.deliver("b.two", "two.csv", csv.replace("3,30\n", ""));
     let strict =
-        "1 rows fail strict_cast(size AS int) of table b.t: part-00000.csv, line 4: strict_cast(size AS int): `x`";
+        "1 row fails strict_cast(size AS int) of table b.t: part-00000.csv, line 4: strict_cast(size AS int): `x`";
     cluster.cli(&[&merge[..], &["b.two"]].concat()).failed(1, &["two.csv", strict]);
     cluster.deliver("b.three", "three.csv", csv.replace("3,30\n", "").replace("2,x", "2,2"));
     let three = [&merge[..], &["b.three", "--expect"]].concat();

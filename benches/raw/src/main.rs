@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use trireme_engine::{
     Result, Storage,
     raw::{
-        AllowedOrigins, FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch,
-        infer_plan, inferred_schema, known_columns,
+        FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch, infer_plan,
+        inferred_schema, known_columns,
     },
     session::{SessionOptions, session_config, session_state},
     sql,
@@ -171,17 +171,9 @@ async fn download(storage: &Storage, arguments: &Arguments) -> Result<Manifest> 
         trireme_engine::Error::new(trireme_engine::Code::InvalidSpec, format!("{}: {error}", arguments.file.display()))
     };
     let file = std::fs::canonicalize(&arguments.file).map_err(|error| invalid(&error))?;
-    let request = FetchRequest {
-        storage: storage.root().to_string(),
-        source: "bench.raw".parse()?,
-        version: "20260101T000000000Z".parse()?,
-        part: 0,
-        from: format!("file://{}", file.display()),
-        format: None,
-        split_size: trireme_engine::raw::scanner::DEFAULT_SPLIT_SIZE,
-        allowed: AllowedOrigins::all(),
-        previous: None,
-    };
+    let from = format!("file://{}", file.display());
+    let (source, version) = ("bench.raw".parse()?, "20260101T000000000Z".parse()?);
+    let request = FetchRequest::new(storage.root().to_string(), source, version, from);
     match fetch(&request, &CancellationToken::new(), &|_| {}).await? {
         FetchOutcome::Fetched(fetched) => {
             let parts = vec![fetched.part];
@@ -189,7 +181,7 @@ async fn download(storage: &Storage, arguments: &Arguments) -> Result<Manifest> 
             RawZone::new(storage.clone()).publish(&manifest).await?;
             Ok(manifest)
         }
-        FetchOutcome::NotModified => Err(invalid(&"was not stored")),
+        _ => Err(invalid(&"was not stored")),
     }
 }
 

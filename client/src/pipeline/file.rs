@@ -27,6 +27,8 @@ pub(super) struct SourceEntry {
     pub from: Spanned<String>,
     pub format: Option<Spanned<String>>,
     pub schema: Option<Spanned<String>>,
+    pub credentials: Option<Spanned<String>>,
+    pub checksum: Option<Spanned<String>>,
 }
 
 /// One table.

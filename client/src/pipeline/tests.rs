@@ -33,7 +33,7 @@ fn wrong(text: &str) -> String {
 const GOOD: &str = "\
 name: books-and-movies
 sources:
-  vendor.reviews: { from: data/reviews.json, format: json }
+  vendor.reviews: { from: data/reviews.json, format: json, credentials: vendor, checksum: auto }
   stream.streams:
     from: s3://bucket/streams.csv
     format: csv
@@ -74,12 +74,15 @@ fn a_pipeline_is_read() {
                 from: format!("file://{root}/data/reviews.json"),
                 format: v1::RawFormat::Json.into(),
                 location: at(3, 3),
+                credentials: "vendor".into(),
+                checksum: "auto".into(),
             },
             v1::Download {
                 source: "stream.streams".into(),
                 from: "s3://bucket/streams.csv".into(),
                 format: v1::RawFormat::Csv.into(),
                 location: at(4, 3),
+                ..Default::default()
             },
         ],
         loads: vec![v1::Load {
@@ -212,15 +215,15 @@ fn every_error_has_its_place_and_a_way_out() {
         ),
         (
             "name: x\nsources:\n  a.s: { from: data/none.json }\n",
-            "p.yaml:3:16: the file data/none.json is not there | an origin is a path (in a pipeline file relative to that file), or a URL: file:///path, https://host/path, ftp://host/path, s3://bucket/path",
+            "p.yaml:3:16: the file data/none.json is not there | an origin is a path (in a pipeline file relative to that file), or a URL: file:///path, https://host/path, sftp://host/path, ftp://host/path, s3://bucket/path; `*` and a `/` at the end mean many files",
         ),
         (
             "name: x\nsources:\n  a.s: { from: data }\n",
-            "p.yaml:3:16: the file data is a folder | an origin is a path (in a pipeline file relative to that file), or a URL: file:///path, https://host/path, ftp://host/path, s3://bucket/path",
+            "p.yaml:3:16: the file data is a folder; end it with `/` for all files in it | an origin is a path (in a pipeline file relative to that file), or a URL: file:///path, https://host/path, sftp://host/path, ftp://host/path, s3://bucket/path; `*` and a `/` at the end mean many files",
         ),
         (
             "name: x\nsources:\n  a.s: { from: 'http://' }\n",
-            "p.yaml:3:16: `http://` is not a URL: empty host | an origin is a path (in a pipeline file relative to that file), or a URL: file:///path, https://host/path, ftp://host/path, s3://bucket/path",
+            "p.yaml:3:16: `http://` is not a URL: empty host | an origin is a path (in a pipeline file relative to that file), or a URL: file:///path, https://host/path, sftp://host/path, ftp://host/path, s3://bucket/path; `*` and a `/` at the end mean many files",
         ),
         (
             "name: x\nsources:\n  a.s: { from: data/reviews.json, format: jsonl }\n",

@@ -60,6 +60,7 @@ enum TaskKind {
     Unspecified = 0,
     Download = 1,
     Infer = 2,
+    List = 3,
 }
 
 /// The bytes of a raw node; `None` for any other node. Its children are not in them: `inputs` of [`try_decode`] are.
@@ -72,6 +73,7 @@ pub fn try_encode(
         let kind = match exec.task() {
             RawTask::Download => TaskKind::Download,
             RawTask::Infer => TaskKind::Infer,
+            RawTask::List => TaskKind::List,
         };
         return Some(Ok(RawNode { scan: None, task: Some(kind.into()) }.encode_to_vec()));
     }
@@ -120,6 +122,7 @@ pub fn try_decode(
         (None, Some(Ok(TaskKind::Infer)), [input]) => {
             Ok(Arc::new(RawTaskExec::try_new(RawTask::Infer, input.clone())?))
         }
+        (None, Some(Ok(TaskKind::List)), [input]) => Ok(Arc::new(RawTaskExec::try_new(RawTask::List, input.clone())?)),
         (_, _, inputs) => Err(broken(&format!("unknown kind, with {} inputs", inputs.len()))),
     }
 }

@@ -132,15 +132,15 @@ pub struct KindSeen {
 
 /// All values of a field, or of an array's items.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct Observed {
     #[serde(with = "kinds")]
     kinds: [KindSeen; 7],
     /// Items of the arrays among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item: Option<Box<Seen>>,
+    pub item: Option<Box<Observed>>,
     /// Fields of the objects among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub fields: BTreeMap<String, Seen>,
+    pub fields: BTreeMap<String, Observed>,
 }
 
 /// Only the kinds that there are, by name.
@@ -163,7 +163,7 @@ mod kinds {
     }
 }
 
-impl Seen {
+impl Observed {
     /// The kinds that there are.
     pub fn kinds(&self) -> impl Iterator<Item = (Kind, KindSeen)> + '_ {
         Kind::ALL.into_iter().zip(self.kinds).filter(|(_, seen)| seen.count > 0)
@@ -257,12 +257,12 @@ pub struct RawSchema {
     pub record: JsonType,
     /// What it follows from; none in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Seen>,
+    pub seen: Option<Observed>,
 }
 
 impl RawSchema {
     /// Of records of which this was seen.
-    pub fn new(seen: Seen) -> Self {
+    pub fn new(seen: Observed) -> Self {
         Self { format_version: FORMAT_VERSION, record: seen.json_type(), seen: Some(seen) }
     }
 
@@ -331,7 +331,7 @@ mod tests {
 
         #[test]
         fn what_was_seen_merges_in_any_order_and_reads_back(a in seen(), b in seen(), c in seen()) {
-            let both = |mut one: Seen, other: &Seen| {
+            let both = |mut one: Observed, other: &Observed| {
                 one.merge(other.clone());
                 one
             };
@@ -344,11 +344,11 @@ mod tests {
         }
     }
 
-    fn seen() -> impl Strategy<Value = Seen> {
+    fn seen() -> impl Strategy<Value = Observed> {
         let some = || (0..2u64, 0..3u64);
         let kinds = (some(), some(), some(), some(), some());
         let leaf = kinds.prop_map(|(a, b, c, d, e)| {
-            let mut seen = Seen::default();
+            let mut seen = Observed::default();
             for (kind, (count, offset)) in
                 Kind::ALL.into_iter().zip([a, b, c, d, e]).filter(|(_, (count, _))| *count > 0)
             {
@@ -359,7 +359,7 @@ mod tests {
         leaf.prop_recursive(3, 8, 2, |inner| {
             let fields = proptest::collection::btree_map("[ab]", inner.clone(), 0..3);
             (inner, fields, any::<bool>()).prop_map(|(item, fields, array)| {
-                let mut seen = Seen::default();
+                let mut seen = Observed::default();
                 let one = KindSeen { count: 1, first: Place { part: 1, offset: 5, line: 2 } };
                 if array {
                     *seen.kind_mut(Kind::Array) = one;
@@ -398,6 +398,6 @@ mod tests {
             assert_eq!(merged(one, other), both);
         }
         assert_eq!(Struct(BTreeMap::new()).data_type(), DataType::Utf8);
-        assert!(RawSchema::new(Seen::default()).arrow().is_none());
+        assert!(RawSchema::new(Observed::default()).arrow().is_none());
     }
 }

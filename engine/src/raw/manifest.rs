@@ -119,6 +119,22 @@ pub struct Part {
     /// Records counted while it was stored; absent when the text is not well formed, or for Parquet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<u64>,
+    /// Where it came from, in a version of many files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Delivered>,
+}
+
+/// A file of a version of many, as its origin described it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// URL it was read from, without credentials.
+    pub origin: String,
+    /// As the origin said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// As the origin said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<String>,
 }
 
 impl Part {
@@ -181,6 +197,16 @@ impl Manifest {
             last_modified: None,
             downloaded_at: now,
         }
+    }
+
+    /// Where a part came from; none when nothing says so.
+    pub fn delivered(&self, part: &Part) -> Option<Delivered> {
+        let only = || Delivered {
+            origin: self.origin.clone(),
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+        };
+        part.delivered.clone().or_else(|| (self.parts.len() == 1).then(only))
     }
 
     /// Length of all parts.
@@ -255,6 +281,7 @@ mod tests {
             layout: None,
             splits: Vec::new(),
             records: None,
+            delivered: None,
         };
         assert_eq!(part.ranges(4), vec![0..4, 4..8, 8..10]);
         assert_eq!(part.ranges(0).len(), 10);

@@ -22,11 +22,11 @@ mod tests;
 pub(crate) mod text;
 pub mod zone;
 
-pub use fetch::{AllowedOrigins, FetchOutcome, FetchRequest, Fetched, Previous, fetch};
-pub use infer::{JsonType, Kind, RawSchema, Seen};
-pub use manifest::{JsonLayout, Manifest, Part, RawFormat, Split};
+pub use fetch::{AllowedOrigins, Checksum, FetchOutcome, FetchRequest, Fetched, Previous, Seen, Slice, fetch};
+pub use infer::{JsonType, Kind, Observed, RawSchema};
+pub use manifest::{Delivered, JsonLayout, Manifest, Part, RawFormat, Split};
 pub use report::{FieldReport, KindReport, SchemaReport, schema_report};
 pub use source::{RawSource, Tells};
 pub use table::{RawTable, known_columns};
-pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema};
+pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema, list_plan, listed_files};
 pub use zone::RawZone;

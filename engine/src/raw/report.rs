@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 
 use super::{
-    infer::{JsonType, Kind, RawSchema, Seen},
+    infer::{JsonType, Kind, Observed, RawSchema},
     manifest::{Manifest, RawFormat},
     table::known_columns,
     zone::RawZone,
@@ -134,7 +134,7 @@ fn of_json(schema: &RawSchema, manifest: &Manifest) -> Vec<FieldReport> {
     fields
 }
 
-fn add_seen(path: String, seen: &Seen, manifest: &Manifest, fields: &mut Vec<FieldReport>) {
+fn add_seen(path: String, seen: &Observed, manifest: &Manifest, fields: &mut Vec<FieldReport>) {
     let json_type = seen.json_type();
     let part = |index: u32| {
         let part = usize::try_from(index).ok().and_then(|index| manifest.parts.get(index));

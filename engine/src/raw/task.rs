@@ -27,8 +27,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    fetch::{FetchOutcome, FetchRequest, fetch},
-    infer::{RawSchema, Seen},
+    fetch::{
+        FetchOutcome, FetchRequest, fetch,
+        listing::{ListRequest, Listed, list},
+    },
+    infer::{Observed, RawSchema},
     json::observe::Observer,
     manifest::{JsonLayout, Manifest},
     piece::{Piece, PieceReader, text_before},
@@ -45,9 +48,11 @@ use crate::{
 /// What a [`RawTaskExec`] does with each row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RawTask {
-    /// [`FetchRequest`] to [`FetchOutcome`].
+    /// [`FetchRequest`] to its part's number and [`FetchOutcome`].
     Download,
-    /// [`InferPiece`] to [`Seen`].
+    /// [`ListRequest`] to a list of [`Listed`].
+    List,
+    /// [`InferPiece`] to [`Observed`].
     Infer,
 }
 
@@ -125,6 +130,7 @@ impl ExecutionPlan for RawTaskExec {
     fn name(&self) -> &str {
         match self.task {
             RawTask::Download => "DownloadExec",
+            RawTask::List => "ListExec",
             RawTask::Infer => "InferExec",
         }
     }
@@ -177,10 +183,12 @@ impl ExecutionPlan for RawTaskExec {
                     outcomes.push(match task {
                         RawTask::Download => {
                             let request: FetchRequest = parse(row)?;
-                            to_json(
-                                &fetch(&request, &cancel, &|more| bytes.add(usize::try_from(more).unwrap_or(0)))
-                                    .await?,
-                            )?
+                            let progress = |more| bytes.add(usize::try_from(more).unwrap_or(0));
+                            to_json(&(request.part, fetch(&request, &cancel, &progress).await?))?
+                        }
+                        RawTask::List => {
+                            let request: ListRequest = parse(row)?;
+                            to_json(&list(&request, &cancel).await?)?
                         }
                         RawTask::Infer => {
                             let piece: InferPiece = parse(row)?;
@@ -195,7 +203,7 @@ impl ExecutionPlan for RawTaskExec {
     }
 }
 
-async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<Seen, DataFusionError> {
+async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<Observed, DataFusionError> {
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let before = if piece.lenient { text_before(store.as_ref(), &path, piece.start).await? } else { Bytes::new() };
@@ -228,14 +236,26 @@ fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn Executi
     Ok(Arc::new(RawTaskExec::try_new(task, input)?))
 }
 
-/// A plan that carries out downloads, each a partition; its rows are read by [`download_outcomes`].
-pub fn download_plan(requests: &[FetchRequest]) -> Result<Arc<dyn ExecutionPlan>> {
-    plan(RawTask::Download, &requests.iter().map(|request| vec![request]).collect::<Vec<_>>())
+/// A plan that carries out downloads, each unit one after the other in a partition of its own; its rows are read by [`download_outcomes`].
+pub fn download_plan(units: &[Vec<FetchRequest>]) -> Result<Arc<dyn ExecutionPlan>> {
+    plan(RawTask::Download, units)
 }
 
-/// What a download plan's rows say.
-pub fn download_outcomes(batches: &[RecordBatch]) -> Result<Vec<FetchOutcome>> {
-    outcomes(batches)
+/// What a download plan's rows say, each with its part's number, in the parts' order.
+pub fn download_outcomes(batches: &[RecordBatch]) -> Result<Vec<(u32, FetchOutcome)>> {
+    let mut all: Vec<(u32, FetchOutcome)> = outcomes(batches)?;
+    all.sort_by_key(|(part, _)| *part);
+    Ok(all)
+}
+
+/// A plan that finds the files of a pattern; its row is read by [`listed_files`].
+pub fn list_plan(request: ListRequest) -> Result<Arc<dyn ExecutionPlan>> {
+    plan(RawTask::List, &[vec![request]])
+}
+
+/// What a listing plan's row says.
+pub fn listed_files(batches: &[RecordBatch]) -> Result<Vec<Listed>> {
+    Ok(outcomes::<Vec<Listed>>(batches)?.into_iter().flatten().collect())
 }
 
 /// A plan that infers the types of a JSON version from all its splits in about `partitions` partitions; its rows are merged by [`inferred_schema`].
@@ -269,8 +289,8 @@ pub fn infer_plan(
 
 /// The schema that an inference plan's rows say.
 pub fn inferred_schema(batches: &[RecordBatch]) -> Result<RawSchema> {
-    let mut merged = Seen::default();
-    outcomes::<Seen>(batches)?.into_iter().for_each(|seen| merged.merge(seen));
+    let mut merged = Observed::default();
+    outcomes::<Observed>(batches)?.into_iter().for_each(|seen| merged.merge(seen));
     Ok(RawSchema::new(merged))
 }
 

@@ -146,6 +146,20 @@ impl RawZone {
         }
     }
 
+    /// Removes what was stored of a version that never became visible.
+    pub async fn discard(&self, source: &SourceName, version: &RawVersion) -> Result<()> {
+        let folder = self.folder(source, version);
+        if self.read(&folder.clone().join(MANIFEST)).await?.is_some() {
+            return Err(Error::new(Code::Internal, format!("version {version} of `{source}` is visible, and stays")));
+        }
+        let store = self.storage.store();
+        let objects: Vec<_> = store.list(Some(&folder)).try_collect().await?;
+        for object in objects {
+            store.delete(&object.location).await?;
+        }
+        Ok(())
+    }
+
     /// The schema kept with a version, if it was inferred before.
     pub async fn schema(&self, source: &SourceName, version: &RawVersion) -> Result<Option<RawSchema>> {
         let path = self.folder(source, version).join(SCHEMA);

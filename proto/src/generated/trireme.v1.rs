@@ -18,13 +18,20 @@ pub struct Download {
     /// Source name, `group.name`.
     #[prost(string, tag = "1")]
     pub source: ::prost::alloc::string::String,
-    /// Absolute URL: file://, http(s)://, ftp://, s3://.
+    /// Absolute URL: file://, http(s)://, ftp(s)://, sftp://, s3://, az://, gs://. Except with http(s), a path may be a pattern (`*`, `\[a-z\]`, `**`) or
+    /// end in `/`: then all files that are found are parts of one version.
     #[prost(string, tag = "2")]
     pub from: ::prost::alloc::string::String,
     #[prost(enumeration = "RawFormat", tag = "3")]
     pub format: i32,
     #[prost(message, optional, tag = "4")]
     pub location: ::core::option::Option<Location>,
+    /// Name of the credentials that the executors have in their environment or as mounted files; empty: none.
+    #[prost(string, tag = "10")]
+    pub credentials: ::prost::alloc::string::String,
+    /// `auto` (compare with what the origin publishes), `sha256:HEX`, `md5:HEX`, or `none` or empty: the length is verified only.
+    #[prost(string, tag = "11")]
+    pub checksum: ::prost::alloc::string::String,
 }
 /// Which raw version of which source a table is made of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -146,6 +146,7 @@ mod tests {
                     from: "ftp://vendor/reviews.json".into(),
                     format: 1,
                     location: Some(Location { file: "pipeline.yaml".into(), line: 3, column: 3 }),
+                    ..Download::default()
                 })),
             }),
         };

@@ -13,7 +13,7 @@ mod report;
 mod session;
 mod versions;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use trireme_engine::{
@@ -40,6 +40,10 @@ pub struct WorkSettings {
     pub split_size: u64,
     /// Bytes of a table's data file, about.
     pub target_file_size: u64,
+    /// Bytes above which one file is downloaded in ranges of that size, by several tasks; 0: never.
+    pub range_size: u64,
+    /// Silence after which a download's origin is taken for broken.
+    pub origin_timeout: Duration,
     /// URL prefixes that downloads may read from.
     pub allowed_origins: AllowedOrigins,
 }

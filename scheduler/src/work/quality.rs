@@ -243,8 +243,8 @@ impl Worker {
             }
             let is_cast = check.label.starts_with("strict_cast(");
             let (code, what) = match is_cast {
-                true => (Code::BadValue, format!("{} rows fail {}", found.rows, check.label)),
-                false => (Code::ExpectationFailed, format!("{} rows fail expectation `{}`", found.rows, check.label)),
+                true => (Code::BadValue, format!("{} {}", rows_fail(found.rows), check.label)),
+                false => (Code::ExpectationFailed, format!("{} expectation `{}`", rows_fail(found.rows), check.label)),
             };
             let hint = match is_cast {
                 true => {
@@ -349,6 +349,10 @@ impl Worker {
             job.update(|job| job.schema = Some(told));
         }
     }
+}
+
+fn rows_fail(rows: u64) -> String {
+    if rows == 1 { "1 row fails".to_string() } else { format!("{rows} rows fail") }
 }
 
 /// A report as the API shows it.

@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::shown;
+use super::origin::{port, shown};
 use crate::error::{Code, Error, Result};
 
 /// URL prefixes that downloads may read from; `*` is all.
@@ -65,9 +65,8 @@ fn segments(url: &Url) -> Option<Vec<Vec<u8>>> {
 }
 
 fn is_under(url: &Url, prefix: &Url) -> bool {
-    let same_place = url.scheme() == prefix.scheme()
-        && url.host_str() == prefix.host_str()
-        && url.port_or_known_default() == prefix.port_or_known_default();
+    let host = |url: &Url| url.host_str().map(str::to_ascii_lowercase);
+    let same_place = url.scheme() == prefix.scheme() && host(url) == host(prefix) && port(url) == port(prefix);
     let (Some(path), Some(start)) = (segments(url), segments(prefix)) else { return false };
     if !same_place {
         return false;
@@ -95,7 +94,7 @@ mod tests {
 
     #[test]
     fn prefixes_end_at_segments() {
-        let prefixes = ["https://host/data", "ftp://h:2121/", "s3://bucket/raw/"];
+        let prefixes = ["https://host/data", "ftp://h:2121/", "s3://bucket/raw/", "sftp://h/in/", "ftps://h:21/"];
         for url in [
             "https://host/data",
             "https://HOST:443/data/x.json?q=1",
@@ -104,6 +103,9 @@ mod tests {
             "ftp://h:2121/any/where",
             "ftp://someone@h:2121/x",
             "s3://bucket/raw/x",
+            "s3://bucket/raw/day=*/x",
+            "sftp://someone@H:22/in/x",
+            "ftps://h/x",
         ] {
             assert!(allows(&prefixes, url), "{url}");
         }
@@ -121,6 +123,10 @@ mod tests {
             "ftp://h/x",
             "s3://bucket2/raw/x",
             "s3://bucket/rawest",
+            "s3://bucket/*/x",
+            "sftp://h:2222/in/x",
+            "sftp://h/~/in/x",
+            "ftps://h:990/x",
             "file:///data",
         ] {
             assert!(!allows(&prefixes, url), "{url}");

@@ -1,41 +1,50 @@
-//! Downloads: streams one file of an origin into a version's folder, finding its checksum, its length and its splits on the way.
+//! Downloads: streams a file of an origin into a version's folder, finding its checksum, its length and its splits on the way.
 //!
-//! What was stored becomes visible only by the manifest that the scheduler writes afterwards; a transfer that breaks leaves nothing behind. Memory is
+//! A transfer that breaks goes on from its last byte where the origin can prove that the file is still the same, and from the start where it can't.
+//! What was stored becomes visible only by the manifest that the scheduler writes afterwards; a transfer that fails leaves nothing behind. Memory is
 //! bounded by the upload's parts, whatever the file's size.
+//!
+//! [`transfer`] holds the loop; `file`, `http`, `ftp`, `sftp` and `object` open their origins at an offset and list their folders; [`listing`] finds the
+//! files of a pattern; [`ranges`] cuts a large file into ranges that several executors fetch.
 
 mod allow;
+mod checksum;
+mod credentials;
 mod file;
 mod ftp;
 mod http;
+pub mod listing;
 mod object;
+mod origin;
+mod ranges;
+mod sftp;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
-use object_store::ObjectStoreExt;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
-pub use self::allow::AllowedOrigins;
-use self::sink::PartSink;
+pub use self::{
+    allow::AllowedOrigins,
+    checksum::Checksum,
+    credentials::{Credentials, check_name as check_credentials_name},
+    origin::{is_pattern, origin_url, shown},
+};
+use self::{origin::Origin, transfer::Transfer};
 use super::{
     manifest::{Manifest, Part, RawFormat},
-    zone::RawZone,
+    scanner::DEFAULT_SPLIT_SIZE,
 };
 use crate::{
     error::{Code, Error, Result},
     names::{RawVersion, SourceName},
-    storage::Storage,
 };
-
-/// An origin that says nothing for so long is taken for broken.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One file to download. It travels to an executor as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +57,7 @@ pub struct FetchRequest {
     pub version: RawVersion,
     /// Number of the part in that version, from 0.
     pub part: u32,
-    /// `file://`, `http(s)://`, `ftp://`, `s3://`, `az://` or `gs://` URL, without a password.
+    /// `file://`, `http(s)://`, `ftp(s)://`, `sftp://`, `s3://`, `az://` or `gs://` URL, without a password.
     pub from: String,
     /// Format; told from the name or the first bytes if it is not given.
     pub format: Option<RawFormat>,
@@ -58,14 +67,73 @@ pub struct FetchRequest {
     pub allowed: AllowedOrigins,
     /// The same file as it was downloaded last.
     pub previous: Option<Previous>,
+    /// Name of the credentials, which are read where the download runs.
+    pub credentials: Option<String>,
+    /// What the file's checksum is compared with.
+    pub checksum: Checksum,
+    /// A file longer than this is not fetched, but reported as [`FetchOutcome::Large`], if its origin sends ranges of it.
+    pub range_size: Option<u64>,
+    /// An origin that says nothing for so long is taken for broken.
+    pub patience: Duration,
+    /// What of the file is fetched.
+    pub slice: Slice,
+}
+
+impl FetchRequest {
+    /// A request for the whole of a file, as the only part of a version, from any origin.
+    pub fn new(storage: String, source: SourceName, version: RawVersion, from: String) -> Self {
+        Self {
+            storage,
+            source,
+            version,
+            part: 0,
+            from,
+            format: None,
+            split_size: DEFAULT_SPLIT_SIZE,
+            allowed: AllowedOrigins::all(),
+            previous: None,
+            credentials: None,
+            checksum: Checksum::None,
+            range_size: None,
+            patience: Duration::from_secs(60),
+            slice: Slice::Whole,
+        }
+    }
+}
+
+/// What of a file is fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slice {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The bytes from `start` to before `end`, into an object of their own.
+    Range {
+        /// Number of the range, from 0.
+        number: u32,
+        /// First byte.
+        start: u64,
+        /// Byte after the last.
+        end: u64,
+        /// The file that it must be a range of.
+        of: Seen,
+    },
+    /// All of it, from ranges that were stored before.
+    Joined {
+        /// How many there are.
+        ranges: u32,
+        /// The file that they are ranges of.
+        of: Seen,
+    },
 }
 
 /// What is known of an earlier download, to find out whether anything changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// As the origin said it.
+    /// As the origin said it; none when it was another origin.
     pub etag: Option<String>,
-    /// As the origin said it.
+    /// As the origin said it; none when it was another origin.
     pub last_modified: Option<String>,
     /// Length.
     pub bytes: u64,
@@ -74,18 +142,31 @@ pub struct Previous {
 }
 
 impl Previous {
-    /// What a version of one part tells; an origin's answers belong to one file.
-    pub fn of(manifest: &Manifest) -> Option<Self> {
-        match manifest.parts.as_slice() {
-            [part] => Some(Self {
-                etag: manifest.etag.clone(),
-                last_modified: manifest.last_modified.clone(),
-                bytes: part.bytes,
-                sha256: part.sha256.clone(),
-            }),
-            _ => None,
-        }
+    /// What a version of one part tells of the file at `from`; an origin's answers belong to one file.
+    pub fn of(manifest: &Manifest, from: &url::Url) -> Option<Self> {
+        let [part] = manifest.parts.as_slice() else { return None };
+        // A query is not kept, so with one nobody knows whether it was the same file.
+        let same_origin = from.query().is_none() && manifest.origin == shown(from);
+        Some(Self {
+            etag: manifest.etag.clone().filter(|_| same_origin),
+            last_modified: manifest.last_modified.clone().filter(|_| same_origin),
+            bytes: part.bytes,
+            sha256: part.sha256.clone(),
+        })
     }
+}
+
+/// A file as its origin describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// As the origin said it.
+    pub etag: Option<String>,
+    /// As the origin said it.
+    pub last_modified: Option<String>,
+    /// Length of the whole file.
+    pub length: Option<u64>,
+    /// What must be the same for later bytes to be of the same file; none when the origin can't promise that.
+    pub validator: Option<String>,
 }
 
 /// A file that was stored.
@@ -111,18 +192,32 @@ pub enum FetchOutcome {
     Fetched(Fetched),
     /// The origin has what the previous download had; nothing was stored.
     NotModified,
+    /// Longer than the request's `range_size`, and the origin sends ranges of it; nothing was stored.
+    Large(Seen),
+    /// A range was stored.
+    Range,
 }
 
-/// Why a try failed, and whether another may not.
+/// Why a try failed, and what may be tried next.
 #[derive(Debug)]
 struct Failure {
     error: Error,
-    transient: bool,
+    next: Next,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The answer will be the same.
+    Nothing,
+    /// It may go on from the last byte.
+    GoOn,
+    /// It may go well from the start: this origin does not go on.
+    StartAgain,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, transient: false }
+        Self { error, next: Next::Nothing }
     }
 }
 
@@ -131,16 +226,41 @@ impl Failure {
     fn transient(message: impl Into<String>) -> Self {
         let error =
             Error::new(Code::DownloadFailed, message).hint("it was tried several times; run the download again");
-        Self { error, transient: true }
+        Self { error, next: Next::GoOn }
+    }
+
+    /// The origin does not send the rest of a file.
+    fn no_rest(message: impl Into<String>) -> Self {
+        Self { next: Next::StartAgain, ..Self::transient(message) }
+    }
+}
+
+/// What is asked of an origin.
+#[derive(Debug, Clone, Copy)]
+enum Ask<'a> {
+    /// The whole file, unless it is as it was.
+    Whole(Option<&'a Previous>),
+    /// The bytes from `start`, to before `end` or to the end of the file. An origin whose file has changed, or that can't do it, sends the whole.
+    Rest { start: u64, end: Option<u64>, of: &'a Seen },
+}
+
+impl Ask<'_> {
+    /// First byte, if this is still the file that was seen: where its body should start.
+    fn start(&self, validator: Option<&str>) -> u64 {
+        match self {
+            Self::Rest { start, of, .. } if of.validator.is_some() && of.validator.as_deref() == validator => *start,
+            _ => 0,
+        }
     }
 }
 
 /// A file that an origin has begun to send.
 struct Incoming {
-    etag: Option<String>,
-    last_modified: Option<String>,
-    /// Length that the origin promised.
-    length: Option<u64>,
+    seen: Seen,
+    /// Offset of the body's first byte: what was asked for, or 0.
+    start: u64,
+    /// Whether several executors may ask for ranges of it at one time.
+    ranges: bool,
     body: BoxStream<'static, Result<Bytes, Failure>>,
 }
 
@@ -152,135 +272,26 @@ enum Opened {
 /// Downloads a file; `progress` is told of each chunk's bytes.
 ///
 /// # Errors
-/// `OriginRefused`, `InvalidSpec` for a URL that can't be one, `DownloadFailed` after several tries, `Cancelled`, `Storage`.
+/// `OriginRefused`, `InvalidSpec` for a URL that can't be one or credentials that are not there, `DownloadFailed` after several tries, `Cancelled`,
+/// `Storage`.
 pub async fn fetch(
     request: &FetchRequest,
     cancel: &CancellationToken,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<FetchOutcome> {
-    let from = origin_url(&request.from)?;
-    request.allowed.check(&from)?;
-    let storage = Storage::shared(&request.storage)?;
-    let mut delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(250))
-        .with_factor(4.0)
-        .with_max_times(3)
-        .with_jitter()
-        .build();
-    loop {
-        let failure = match attempt(request, &from, &storage, cancel, progress).await {
-            Ok(outcome) => return Ok(outcome),
-            Err(failure) => failure,
-        };
-        let Some(delay) = delays.next().filter(|_| failure.transient) else { return Err(failure.error) };
-        tracing::warn!(origin = shown(&from), error = %failure.error.message, ?delay, "download is tried again");
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = cancel.cancelled() => return Err(cancelled(&from)),
-        }
-    }
+    let credentials = Credentials::find(request.credentials.as_deref())?;
+    fetch_as(request, credentials, cancel, progress).await
 }
 
-/// Parses where a download is to read from.
-///
-/// # Errors
-/// `InvalidSpec` for what is no URL, a scheme that is not read, or credentials in the URL.
-pub fn origin_url(from: &str) -> Result<Url> {
-    const SCHEMES: [&str; 7] = ["file", "http", "https", "ftp", "s3", "az", "gs"];
-    let hint = "give file:///path, http(s)://, ftp://, s3://, az:// or gs://";
-    // What can't be parsed is not repeated: a password may be in it.
-    let url = Url::parse(from)
-        .map_err(|error| Error::new(Code::InvalidSpec, format!("download origin is not a URL: {error}")).hint(hint))?;
-    if !SCHEMES.contains(&url.scheme()) {
-        return Err(Error::new(Code::InvalidSpec, format!("downloads can't read `{}://`", url.scheme())).hint(hint));
-    }
-    let user_is_fine = url.scheme() == "ftp" || url.username().is_empty();
-    if url.password().is_some() || !user_is_fine {
-        return Err(Error::new(Code::InvalidSpec, format!("the URL of {} holds credentials", shown(&url))).hint(
-            "specs are kept and shown; set TRIREME_FTP_USER and TRIREME_FTP_PASSWORD, or the object store's variables, for the executors",
-        ));
-    }
-    Ok(url)
-}
-
-/// A URL as it may be kept and shown: without user, password, query (which may hold a signature) and fragment.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // Fails only for URLs that can have none.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.to_string()
-}
-
-fn cancelled(from: &Url) -> Error {
-    Error::new(Code::Cancelled, format!("the download of {} was cancelled", shown(from)))
-}
-
-async fn attempt(
+async fn fetch_as(
     request: &FetchRequest,
-    from: &Url,
-    storage: &Storage,
+    credentials: Credentials,
     cancel: &CancellationToken,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<FetchOutcome, Failure> {
-    let previous = request.previous.as_ref();
-    let opening = async {
-        match from.scheme() {
-            "file" => file::open(from, &request.allowed).await,
-            "http" | "https" => http::open(from, &request.allowed, previous).await,
-            "ftp" => ftp::open(from).await,
-            _ => object::open(from, previous).await,
-        }
-    };
-    let opened = tokio::select! {
-        opened = tokio::time::timeout(PATIENCE, opening) => {
-            opened.map_err(|_| Failure::transient(format!("{} did not answer for {PATIENCE:?}", shown(from))))??
-        }
-        () = cancel.cancelled() => return Err(cancelled(from).into()),
-    };
-    let Opened::Body(mut incoming) = opened else { return Ok(FetchOutcome::NotModified) };
-
-    let format = request.format.or_else(|| RawFormat::of_name(from.path()));
-    let folder = RawZone::new(storage.clone()).folder(&request.source, &request.version);
-    let mut sink = PartSink::new(storage.store(), folder.clone(), request.part, format, request.split_size);
-    if let Err(failure) = receive(from, &mut incoming, &mut sink, cancel, progress).await {
-        sink.abort().await;
-        return Err(failure);
-    }
-    let (part, format) = sink.finish().await?;
-    if previous.is_some_and(|previous| previous.sha256 == part.sha256 && previous.bytes == part.bytes) {
-        storage.store().delete(&folder.join(part.path.as_str())).await.map_err(Error::from)?;
-        return Ok(FetchOutcome::NotModified);
-    }
-    let Incoming { etag, last_modified, .. } = incoming;
-    Ok(FetchOutcome::Fetched(Fetched { part, format, origin: shown(from), etag, last_modified }))
-}
-
-/// Takes a body to its end, and checks that the end is where it was promised to be.
-async fn receive(
-    from: &Url,
-    incoming: &mut Incoming,
-    sink: &mut PartSink,
-    cancel: &CancellationToken,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(), Failure> {
-    loop {
-        let chunk = tokio::select! {
-            chunk = tokio::time::timeout(PATIENCE, incoming.body.next()) => {
-                chunk.map_err(|_| Failure::transient(format!("{} sent nothing for {PATIENCE:?}", shown(from))))?
-            }
-            () = cancel.cancelled() => return Err(cancelled(from).into()),
-        };
-        let Some(chunk) = chunk.transpose()? else { break };
-        progress(chunk.len() as u64);
-        sink.write(chunk).await?;
-    }
-    match incoming.length {
-        Some(length) if length != sink.bytes() => {
-            Err(Failure::transient(format!("{} sent {} of {length} bytes", shown(from), sink.bytes())))
-        }
-        _ => Ok(()),
-    }
+) -> Result<FetchOutcome> {
+    let url = origin_url(&request.from)?;
+    request.allowed.check(&url)?;
+    let allowed = request.allowed.clone();
+    let origin = Origin { url, allowed, credentials, patience: request.patience };
+    Transfer::new(request, &origin, cancel, progress)?.run().await
 }

@@ -110,8 +110,8 @@ impl PartSink {
         let (layout, splits, records) =
             scan.map_or((None, Vec::new(), None), |scan| (scan.layout, scan.splits, scan.records));
         let sha256 = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let part =
-            Part { path: RawZone::part_name(self.part, format), bytes: self.bytes, sha256, layout, splits, records };
+        let path = RawZone::part_name(self.part, format);
+        let part = Part { path, bytes: self.bytes, sha256, layout, splits, records, delivered: None };
         Ok((part, format))
     }
 

@@ -4,18 +4,24 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+use object_store::ObjectStoreExt;
+use url::Url;
+
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;
-use crate::raw::JsonLayout;
+use crate::{
+    raw::{JsonLayout, RawZone},
+    storage::Storage,
+};
 
 /// What a server does with a request.
 #[derive(Debug, Clone)]
@@ -35,40 +41,69 @@ enum Answer {
     Status(u16),
     /// 200, one byte, and then nothing.
     Hang,
+    /// A file with an ETag, or a range of it when one is asked for; the connection ends after so many bytes of it.
+    File {
+        body: Vec<u8>,
+        etag: &'static str,
+        most: usize,
+    },
+    /// 200 with these headers and this body.
+    With(&'static str, Vec<u8>),
 }
 
 /// A small HTTP server that gives one answer after the other, and the last one again and again.
 struct Http {
     url: String,
     asked: Arc<AtomicUsize>,
+    /// Requests as they came, in lower case.
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Http {
     async fn start(answers: Vec<Answer>) -> Self {
+        let count = AtomicUsize::new(0);
+        Self::serve(move |_| answers[count.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)].clone()).await
+    }
+
+    /// A server that answers by what is asked: the head of the request, in lower case.
+    async fn serve(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+        let (asked, heads) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (count, kept, answer) = (asked.clone(), heads.clone(), Arc::new(answer));
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let answer = answers[count.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)].clone();
-                tokio::spawn(answer_one(stream, answer));
+                let (count, kept, answer) = (count.clone(), kept.clone(), answer.clone());
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    let mut head = String::new();
+                    while stream.read_line(&mut head).await? > 2 {}
+                    let head = head.to_ascii_lowercase();
+                    count.fetch_add(1, Ordering::SeqCst);
+                    kept.lock().unwrap().push(head.clone());
+                    answer_one(stream, &head, answer(&head)).await
+                });
             }
         });
-        Self { url, asked }
+        Self { url, asked, heads }
     }
 
     fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
 }
 
-async fn answer_one(stream: tokio::net::TcpStream, answer: Answer) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while stream.read_line(&mut head).await? > 2 {}
-    let head = head.to_ascii_lowercase();
+/// The value of a header of a request.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
+}
+
+async fn answer_one(mut stream: BufReader<TcpStream>, head: &str, answer: Answer) -> std::io::Result<()> {
     let close = "connection: close\r\n";
     match answer {
         Answer::Body { etag: Some(etag), .. } if head.contains(&format!("if-none-match: {etag}")) => {
@@ -82,6 +117,30 @@ async fn answer_one(stream: tokio::net::TcpStream, answer: Answer) -> std::io::R
         }
         Answer::Cut { body, promised } => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {promised}\r\n{close}\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&body).await?;
+        }
+        Answer::File { body, etag, most } => {
+            let range = header(head, "range").filter(|_| header(head, "if-range") == Some(etag));
+            let (first, end) = match range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
+                Some((first, last)) => {
+                    (first.parse().unwrap(), last.parse().map_or(body.len(), |last: usize| last + 1))
+                }
+                None => (0, body.len()),
+            };
+            let status = match range {
+                Some(_) => format!("206 Partial Content\r\ncontent-range: bytes {first}-{}/{}", end - 1, body.len()),
+                None => "200 OK".to_string(),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\netag: {etag}\r\naccept-ranges: bytes\r\n{close}\r\n",
+                end - first
+            );
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&body[first..end.min(first.saturating_add(most))]).await?;
+        }
+        Answer::With(headers, body) => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}{close}\r\n", body.len());
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await?;
         }
@@ -112,17 +171,35 @@ impl World {
     }
 
     fn request(&self, from: &str) -> FetchRequest {
+        let (source, version) = ("a.b".parse().unwrap(), RawVersion::at(chrono::Utc::now()));
+        let storage = self.folder.path().join("lake").to_str().unwrap().to_string();
         FetchRequest {
-            storage: self.folder.path().join("lake").to_str().unwrap().to_string(),
-            source: "a.b".parse().unwrap(),
-            version: RawVersion::at(chrono::Utc::now()),
-            part: 0,
-            from: from.to_string(),
-            format: None,
             split_size: 1 << 20,
-            allowed: AllowedOrigins::all(),
-            previous: None,
+            patience: Duration::from_secs(20),
+            ..FetchRequest::new(storage, source, version, from.to_string())
         }
+    }
+
+    async fn fetch_as(&self, request: &FetchRequest, credentials: &Credentials) -> Result<FetchOutcome> {
+        fetch_as(request, credentials.clone(), &CancellationToken::new(), &|_| {}).await
+    }
+
+    async fn list(&self, from: &str, credentials: &Credentials) -> Result<Vec<listing::Listed>> {
+        let request = listing::ListRequest {
+            from: from.to_string(),
+            allowed: AllowedOrigins::all(),
+            credentials: None,
+            patience: Duration::from_secs(20),
+        };
+        listing::list_as(&request, credentials.clone(), &CancellationToken::new()).await
+    }
+
+    /// The bytes stored of a request's part.
+    fn stored(&self, request: &FetchRequest) -> Vec<u8> {
+        let of_version = |path: &PathBuf| path.to_str().unwrap().contains(request.version.as_str());
+        let files: Vec<PathBuf> = self.files().into_iter().filter(of_version).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        std::fs::read(&files[0]).unwrap()
     }
 
     async fn fetch(&self, request: &FetchRequest) -> Result<FetchOutcome> {
@@ -146,7 +223,7 @@ impl World {
 fn fetched(outcome: FetchOutcome) -> Fetched {
     match outcome {
         FetchOutcome::Fetched(fetched) => fetched,
-        FetchOutcome::NotModified => panic!("not modified"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -298,104 +375,515 @@ async fn local_files_are_regular_files() {
     assert_eq!(world.fetch(&request).await.unwrap_err().code, Code::OriginRefused);
 }
 
-/// An FTP server, ended with the test.
-struct Ftp(Child);
+/// Names of the files that were found, without what is before them.
+fn names(files: &[listing::Listed]) -> Vec<String> {
+    files
+        .iter()
+        .map(|file| file.url.rsplit_once("/shelf/").map_or(file.url.as_str(), |(_, name)| name).to_string())
+        .collect()
+}
 
-impl Drop for Ftp {
+#[tokio::test]
+async fn a_cut_transfer_goes_on_from_its_last_byte() {
+    let body = large();
+    let world = World::new();
+    let whole = Http::start(vec![Answer::Body { body: body.clone(), length: true, etag: None }]).await;
+    let uncut = fetched(world.fetch(&world.request(&format!("{}/x.json", whole.url))).await.unwrap());
+
+    // 18 MiB over a line that is cut every 2 MiB: more cuts than tries without progress.
+    let server = Http::start(vec![Answer::File { body: body.clone(), etag: "\"v1\"", most: 2 << 20 }]).await;
+    let world = World::new();
+    let sent = AtomicUsize::new(0);
+    let progress = |more: u64| {
+        sent.fetch_add(usize::try_from(more).unwrap(), Ordering::SeqCst);
+    };
+    let request = world.request(&format!("{}/x.json", server.url));
+    let outcome = fetch(&request, &CancellationToken::new(), &progress).await.unwrap();
+    assert_eq!(fetched(outcome).part, uncut.part);
+    assert!(world.stored(&request) == body, "not the same bytes");
+    assert_eq!((server.asked(), sent.load(Ordering::SeqCst)), (10, body.len()), "no byte comes twice");
+    assert_eq!(header(&server.heads()[1], "range"), Some("bytes=2097152-"));
+    assert_eq!(header(&server.heads()[0], "accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
+async fn a_file_that_changes_midway_comes_from_its_start() {
+    let (old, new) = (large(), [large(), b"\n".to_vec()].concat());
+    let world = World::new();
+    let server = Http::start(vec![
+        Answer::File { body: old, etag: "\"v1\"", most: 9 << 20 },
+        Answer::File { body: new.clone(), etag: "\"v2\"", most: 10 << 20 },
+        Answer::File { body: new.clone(), etag: "\"v2\"", most: usize::MAX },
+    ])
+    .await;
+    let request = world.request(&format!("{}/x.json", server.url));
+    let file = fetched(world.fetch(&request).await.unwrap());
+    assert_eq!((file.part.bytes, file.etag.as_deref(), server.asked()), (new.len() as u64, Some("\"v2\""), 3));
+    assert!(world.stored(&request) == new, "not the same bytes");
+}
+
+#[tokio::test]
+async fn silence_is_a_cut() {
+    let body = b"a,b\n1,2\n".to_vec();
+    let world = World::new();
+    let server = Http::start(vec![Answer::Hang, Answer::Body { body: body.clone(), length: true, etag: None }]).await;
+    let patience = Duration::from_millis(200);
+    let request = FetchRequest { patience, ..world.request(&format!("{}/x.csv", server.url)) };
+    fetched(world.fetch(&request).await.unwrap());
+    assert!(world.stored(&request) == body);
+    let server = Http::start(vec![Answer::Hang]).await;
+    let request = FetchRequest { patience, ..world.request(&format!("{}/y.csv", server.url)) };
+    let error = world.fetch(&request).await.unwrap_err();
+    assert!(error.message.contains("sent nothing for 200ms"), "{error}");
+    assert_eq!(world.files().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_was_encoded_for_the_way_is_refused() {
+    let world = World::new();
+    let server = Http::start(vec![Answer::With("content-encoding: gzip\r\n", b"zip".to_vec())]).await;
+    let error = world.fetch(&world.request(&format!("{}/x.json", server.url))).await.unwrap_err();
+    assert!(error.message.contains("encoded as `gzip`") && server.asked() == 1, "{error}");
+    assert_eq!(world.files(), Vec::<PathBuf>::new());
+    // So servers name a file that is itself compressed.
+    fetched(world.fetch(&world.request(&format!("{}/x.csv.gz", server.url))).await.unwrap());
+}
+
+#[tokio::test]
+async fn credentials_go_to_their_host_only() {
+    let body = b"[{\"a\": 1}]".to_vec();
+    let other = Http::start(vec![Answer::Body { body, length: true, etag: None }]).await;
+    let to = format!("{}/x.json", other.url);
+    let server = Http::serve(move |head| match header(head, "authorization") {
+        Some("basic dhjpcmvtztpvyxjz" | "bearer t0ken") => Answer::Redirect(to.clone()),
+        _ => Answer::Status(401),
+    })
+    .await;
+    let world = World::new();
+    let request = world.request(&format!("{}/y.json", server.url));
+    let named = Credentials { name: "vendor".into(), ..Credentials::default() };
+    let basic = Credentials { user: Some("trireme".into()), password: Some("oars".into()), ..named.clone() };
+    let bearer = Credentials { token: Some("t0ken".into()), ..named.clone() };
+    for credentials in [basic, bearer] {
+        fetched(world.fetch_as(&request, &credentials).await.unwrap());
+    }
+    assert!(other.heads().iter().all(|head| header(head, "authorization").is_none()), "{:?}", other.heads());
+    let error = world.fetch(&request).await.unwrap_err();
+    assert!(error.message.contains("401") && error.hint.contains("`credentials:`"), "{error}");
+    let wrong = Credentials { token: Some("other".into()), ..named };
+    let error = world.fetch_as(&request, &wrong).await.unwrap_err();
+    assert!(error.hint.contains("`vendor`") && !error.to_string().contains("other"), "{error}");
+}
+
+#[tokio::test]
+async fn published_checksums_are_compared() {
+    let body = b"a,b\n1,2\n".to_vec();
+    let sums = |text: String, kind: &'static str| {
+        let body = body.clone();
+        move |head: &str| match head.split(' ').nth(1).unwrap() {
+            "/x.csv" => Answer::Body { body: body.clone(), length: true, etag: None },
+            path if path == format!("/x.csv.{kind}") => Answer::With("", text.clone().into_bytes()),
+            _ => Answer::Status(404),
+        }
+    };
+    let real = |program: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.csv"), &body).unwrap();
+        let output = Command::new(program).arg("x.csv").current_dir(folder.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (real_sha256, real_md5) = (real("sha256sum"), real("md5sum"));
+    let damaged = |text: &str| format!("{}{}", if text.starts_with('0') { '1' } else { '0' }, &text[1..]);
+    for (kind, text) in [("sha256", real_sha256.clone()), ("md5", real_md5.clone())] {
+        let world = World::new();
+        let server = Http::serve(sums(text.clone(), kind)).await;
+        let auto = FetchRequest { checksum: Checksum::Auto, ..world.request(&format!("{}/x.csv", server.url)) };
+        fetched(world.fetch(&auto).await.unwrap());
+        assert!(server.heads().iter().any(|head| head.contains(&format!("/x.csv.{kind} "))), "{:?}", server.heads());
+
+        let world = World::new();
+        let server = Http::serve(sums(damaged(&text), kind)).await;
+        let url = format!("{}/x.csv", server.url);
+        let auto = FetchRequest { checksum: Checksum::Auto, ..world.request(&url) };
+        let error = world.fetch(&auto).await.unwrap_err();
+        let (found, wanted) = (&text[..32], &damaged(&text)[..32]);
+        assert!(error.message.contains(found) && error.message.contains(wanted), "{error}");
+        assert_eq!(world.files(), Vec::<PathBuf>::new());
+        // Not asked for, not looked at.
+        fetched(world.fetch(&world.request(&url)).await.unwrap());
+    }
+    let world = World::new();
+    let server = Http::start(vec![Answer::Body { body: body.clone(), length: true, etag: None }]).await;
+    let request = world.request(&format!("{}/x.csv", server.url));
+    for (checksum, fine) in [
+        (format!("sha256:{}", &real_sha256[..64]), true),
+        (format!("md5:{}", &real_md5[..32]), true),
+        (format!("sha256:{}", "0".repeat(64)), false),
+        (format!("md5:{}", "0".repeat(32)), false),
+    ] {
+        let request = FetchRequest { checksum: checksum.parse().unwrap(), ..request.clone() };
+        match world.fetch(&request).await {
+            Ok(_) => assert!(fine, "{checksum}"),
+            Err(error) => assert!(!fine && error.message.contains("the spec says"), "{error}"),
+        }
+    }
+    // Nothing is published: the file is taken as it is. (The server gives the file itself for any name.)
+    fetched(world.fetch(&FetchRequest { checksum: Checksum::Auto, ..request }).await.unwrap());
+}
+
+/// Fetches a large file in ranges, as the scheduler has it done, and joins them.
+async fn in_ranges(world: &World, request: &FetchRequest, credentials: &Credentials, size: u64) -> Result<Fetched> {
+    let request = FetchRequest { range_size: Some(size), ..request.clone() };
+    let FetchOutcome::Large(seen) = world.fetch_as(&request, credentials).await? else { panic!("not large") };
+    assert_eq!(world.files(), Vec::<PathBuf>::new());
+    let (ranges, join) = request.in_ranges(&seen, size);
+    for range in &ranges {
+        assert_eq!(world.fetch_as(range, credentials).await?, FetchOutcome::Range);
+    }
+    let joined = fetched(world.fetch_as(&join, credentials).await?);
+    let zone = RawZone::new(Storage::open(&request.storage).unwrap());
+    let folder = zone.folder(&request.source, &request.version);
+    for range in &ranges {
+        assert!(
+            zone.storage().store().head(&folder.clone().join("part-00000.range-00000")).await.is_ok()
+                || range != &ranges[0]
+        );
+        range.remove_range(zone.storage().store().as_ref(), &folder).await;
+    }
+    Ok(joined)
+}
+
+#[tokio::test]
+async fn ranges_make_the_same_file() {
+    let body = large();
+    let world = World::new();
+    let server = Http::start(vec![Answer::File { body: body.clone(), etag: "\"v1\"", most: usize::MAX }]).await;
+    let request = world.request(&format!("{}/x.json", server.url));
+    let uncut = fetched(world.fetch(&request).await.unwrap());
+    let none = Credentials::default();
+
+    // Ranges of 5 MiB, each cut every 2 MiB.
+    let world = World::new();
+    let server = Http::start(vec![Answer::File { body: body.clone(), etag: "\"v1\"", most: 2 << 20 }]).await;
+    let request = world.request(&format!("{}/x.json", server.url));
+    let joined = in_ranges(&world, &request, &none, 5 << 20).await.unwrap();
+    assert_eq!((joined.part, joined.etag), (uncut.part, uncut.etag));
+    assert!(world.stored(&request) == body, "not the same bytes");
+
+    // It changes while its ranges are fetched.
+    let world = World::new();
+    let server = Http::start(vec![
+        Answer::File { body: body.clone(), etag: "\"v1\"", most: usize::MAX },
+        Answer::File { body: body.clone(), etag: "\"v1\"", most: usize::MAX },
+        Answer::File { body: body.clone(), etag: "\"v2\"", most: usize::MAX },
+    ])
+    .await;
+    let request = world.request(&format!("{}/x.json", server.url));
+    let error = in_ranges(&world, &request, &none, 5 << 20).await.unwrap_err();
+    assert!(error.message.contains("changed, or stopped sending ranges"), "{error}");
+
+    // An origin without ranges sends all at once, whatever its size.
+    let world = World::new();
+    let server = Http::start(vec![Answer::Body { body: body.clone(), length: true, etag: Some("\"v1\"") }]).await;
+    let request = FetchRequest { range_size: Some(1 << 20), ..world.request(&format!("{}/x.json", server.url)) };
+    fetched(world.fetch(&request).await.unwrap());
+}
+
+#[tokio::test]
+async fn local_folders_are_listed() {
+    let world = World::new();
+    let shelf = world.folder.path().join("shelf");
+    for name in [
+        "b.json",
+        "a.json",
+        "a.json.sha256",
+        ".hidden.json",
+        "_SUCCESS",
+        "day=1/x-1.json",
+        "day=2/x-1.json",
+        "day=2/y.json",
+    ] {
+        let path = shelf.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "[{}]").unwrap();
+    }
+    let none = Credentials::default();
+    let url = |pattern: &str| format!("{}/{pattern}", Url::from_file_path(&shelf).unwrap());
+    let found = |files: Result<Vec<listing::Listed>>| names(&files.unwrap());
+    assert_eq!(found(world.list(&url("day=*/x-*.json"), &none).await), ["day=1/x-1.json", "day=2/x-1.json"]);
+    assert_eq!(found(world.list(&url("*.json"), &none).await), ["a.json", "b.json"]);
+    assert_eq!(
+        found(world.list(&url(""), &none).await),
+        ["a.json", "b.json", "day=1/x-1.json", "day=2/x-1.json", "day=2/y.json"]
+    );
+    assert_eq!(found(world.list(&url("**/x-[0-3].json"), &none).await), ["day=1/x-1.json", "day=2/x-1.json"]);
+    let error = world.list(&url("*.csv"), &none).await.unwrap_err();
+    assert!(error.message.contains("*.csv") && error.hint.contains("`**`"), "{error}");
+    assert_eq!(world.list("https://host/x/", &none).await.unwrap_err().code, Code::InvalidSpec);
+
+    // A link out of the folder that is allowed is refused, whatever its name.
+    std::fs::write(world.folder.path().join("secret.json"), "[]").unwrap();
+    std::os::unix::fs::symlink(world.folder.path().join("secret.json"), shelf.join("c.json")).unwrap();
+    let request = listing::ListRequest {
+        from: url("*.json"),
+        allowed: AllowedOrigins::new(vec![url("")]).unwrap(),
+        credentials: None,
+        patience: Duration::from_secs(20),
+    };
+    let error = listing::list_as(&request, none, &CancellationToken::new()).await.unwrap_err();
+    assert_eq!(error.code, Code::OriginRefused, "{error}");
+}
+
+/// A server of `tests/rigs/servers.py`, ended with the test.
+struct Server {
+    process: Child,
+    said: serde_json::Value,
+}
+
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-/// Starts pyftpdlib over a folder; none where Python or the package can't be had. With `cut`, data connections end after so many
-/// bytes.
-fn start_ftp(folder: &Path, cut: usize) -> Option<(Ftp, u16)> {
-    const SERVER: &str = "
-import sys
-from pyftpdlib.authorizers import DummyAuthorizer
-from pyftpdlib.handlers import FTPHandler, DTPHandler
-from pyftpdlib.servers import FTPServer
-folder, cut = sys.argv[1], int(sys.argv[2])
-class Cutting(DTPHandler):
-    sent = 0
-    def send(self, data):
-        Cutting.sent += len(data)
-        if cut and Cutting.sent > cut:
-            raise OSError('cut')
-        return super().send(data)
-authorizer = DummyAuthorizer()
-authorizer.add_anonymous(folder)
-authorizer.add_user('trireme', 'oars', folder)
-class Handler(FTPHandler):
-    use_sendfile = False
-Handler.authorizer = authorizer
-Handler.dtp_handler = Cutting
-server = FTPServer(('127.0.0.1', 0), Handler)
-print(server.socket.getsockname()[1], flush=True)
-server.serve_forever(handle_exit=False)
-";
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = std::env::var("CARGO_TARGET_DIR").map_or_else(|_| manifest.join("../target"), PathBuf::from);
-    let venv = target.join("rigs/venv-ftp");
-    let python = venv.join("bin/python");
-    let run = |program: &Path, args: &[&str]| {
-        let status = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    let ready = || run(&python, &["-c", "import pyftpdlib"]);
-    if !ready() {
-        let here = venv.to_str()?;
-        let _ = run(Path::new("python3"), &["-m", "venv", here])
-            && run(&python, &["-m", "pip", "install", "-q", "pyftpdlib==2.2.0"]);
+impl Server {
+    /// Starts one over a folder; none, with a printed reason, where Python or its packages can't be had.
+    fn start(kind: &str, folder: &Path, options: &[&str]) -> Option<Self> {
+        let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/rigs/servers.sh");
+        let mut process = Command::new(rig)
+            .args([kind, folder.to_str().unwrap()])
+            .args(options)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = process.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        let Ok(said) = serde_json::from_str(&line) else {
+            println!("skipped: tests/rigs/servers.sh {kind} does not start");
+            let _ = process.wait();
+            return None;
+        };
+        Some(Self { process, said })
     }
-    if !ready() {
-        println!("skipped: pyftpdlib can't be installed into {}", venv.display());
-        return None;
+
+    fn port(&self) -> u64 {
+        self.said["port"].as_u64().unwrap()
     }
-    let mut child = Command::new(&python)
-        .args(["-c", SERVER, folder.to_str()?, &cut.to_string()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .ok()?;
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take()?), &mut line).ok()?;
-    Some((Ftp(child), line.trim().parse().ok()?))
+
+    fn said(&self, what: &str) -> String {
+        self.said[what].as_str().unwrap().to_string()
+    }
+}
+
+fn shelf(world: &World) -> PathBuf {
+    let shelf = world.folder.path().join("shelf");
+    std::fs::create_dir_all(shelf.join("a folder")).unwrap();
+    std::fs::write(shelf.join("a folder/books.json"), large()).unwrap();
+    std::fs::write(shelf.join("empty.json"), "").unwrap();
+    for day in ["day=1", "day=2"] {
+        std::fs::create_dir_all(shelf.join(day)).unwrap();
+        std::fs::write(shelf.join(day).join("x.csv"), format!("day\n{day}\n")).unwrap();
+    }
+    shelf
+}
+
+fn oars() -> Credentials {
+    Credentials {
+        name: "vendor".into(),
+        user: Some("trireme".into()),
+        password: Some("oars".into()),
+        ..Credentials::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ftp_files_arrive_whole_or_not_at_all() {
+async fn ftp_files_arrive_whole() {
     let world = World::new();
-    let shelf = world.folder.path().join("shelf");
-    std::fs::create_dir_all(shelf.join("a folder")).unwrap();
-    let body = large();
-    std::fs::write(shelf.join("a folder/books.json"), &body).unwrap();
-    std::fs::write(shelf.join("empty.json"), "").unwrap();
-
-    let Some((_server, port)) = start_ftp(&shelf, 0) else { return };
-    let base = format!("ftp://127.0.0.1:{port}");
+    let shelf = shelf(&world);
+    let Some(server) = Server::start("ftp", &shelf, &[]) else { return };
+    let base = format!("ftp://127.0.0.1:{}", server.port());
     let mut request = world.request(&format!("{base}/a%20folder/books.json"));
     let first = fetched(world.fetch(&request).await.unwrap());
-    assert_eq!(first.part.bytes, body.len() as u64);
     assert!(first.last_modified.is_some());
-    assert!(std::fs::read(&world.files()[0]).unwrap() == body, "not the same bytes");
+    assert!(world.stored(&request) == large(), "not the same bytes");
     request.previous = previous(&first);
     request.version = RawVersion::at(chrono::Utc::now() + chrono::TimeDelta::seconds(1));
     assert_eq!(world.fetch(&request).await.unwrap(), FetchOutcome::NotModified);
-    assert_eq!(fetched(world.fetch(&world.request(&format!("{base}/empty.json"))).await.unwrap()).part.bytes, 0);
+    let empty = world.request(&format!("{base}/empty.json"));
+    for credentials in [Credentials::default(), oars()] {
+        assert_eq!(fetched(world.fetch_as(&empty, &credentials).await.unwrap()).part.bytes, 0);
+    }
 
     let error = world.fetch(&world.request(&format!("{base}/missing.json"))).await.unwrap_err();
     assert!(error.code == Code::DownloadFailed && error.hint.contains("no such file"), "{error}");
-    let error = world.fetch(&world.request(&format!("ftp://nobody@127.0.0.1:{port}/empty.json"))).await.unwrap_err();
-    assert!(error.hint.contains("TRIREME_FTP_PASSWORD"), "{error}");
+    let wrong = Credentials { password: Some("wrong".into()), ..oars() };
+    let error = world.fetch_as(&empty, &wrong).await.unwrap_err();
+    assert!(error.hint.contains("`credentials:`"), "{error}");
     let error = world.fetch(&world.request(&format!("{base}/x%0d%0aDELE%20empty.json"))).await.unwrap_err();
     assert_eq!(error.code, Code::InvalidSpec);
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_ftp_transfer_goes_on() {
     let world = World::new();
-    let Some((_server, port)) = start_ftp(&shelf, 1 << 20) else { return };
-    let error =
-        world.fetch(&world.request(&format!("ftp://127.0.0.1:{port}/a%20folder/books.json"))).await.unwrap_err();
+    let shelf = shelf(&world);
+    let Some(server) = Server::start("ftp", &shelf, &["cut=4000000"]) else { return };
+    let request = world.request(&format!("ftp://127.0.0.1:{}/a%20folder/books.json", server.port()));
+    let sent = AtomicUsize::new(0);
+    let progress = |more: u64| {
+        sent.fetch_add(usize::try_from(more).unwrap(), Ordering::SeqCst);
+    };
+    fetched(fetch(&request, &CancellationToken::new(), &progress).await.unwrap());
+    assert!(world.stored(&request) == large(), "not the same bytes");
+    assert_eq!(sent.load(Ordering::SeqCst), large().len(), "no byte comes twice");
+
+    // A server that can't go on.
+    let world = World::new();
+    let Some(server) = Server::start("ftp", &shelf, &["cut=4000000", "rest=no"]) else { return };
+    let request = world.request(&format!("ftp://127.0.0.1:{}/a%20folder/books.json", server.port()));
+    let error = world.fetch(&request).await.unwrap_err();
     assert_eq!(error.code, Code::DownloadFailed, "{error}");
     assert_eq!(world.files(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ftp_folders_are_listed() {
+    let world = World::new();
+    let shelf = shelf(&world);
+    for options in [&[][..], &["mlsd=no"]] {
+        let Some(server) = Server::start("ftp", &shelf, options) else { return };
+        let base = format!("ftp://127.0.0.1:{}", server.port());
+        let files = world.list(&format!("{base}/day=*/*.csv"), &oars()).await.unwrap();
+        let urls: Vec<_> = files.iter().map(|file| file.url.clone()).collect();
+        assert_eq!(urls, [format!("{base}/day=1/x.csv"), format!("{base}/day=2/x.csv")]);
+        let first = fetched(world.fetch(&world.request(&urls[0])).await.unwrap());
+        if options.is_empty() {
+            // What a listing says is what the file says of itself, or nothing would ever be current.
+            assert_eq!(
+                (files[0].last_modified.clone(), files[0].length),
+                (first.last_modified, Some(first.part.bytes))
+            );
+        }
+        assert_eq!(world.list(&format!("{base}/"), &oars()).await.unwrap().len(), 4);
+        assert!(world.list(&format!("{base}/none/*"), &oars()).await.unwrap_err().message.contains("no file is at"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ftps_trusts_who_it_is_told_to() {
+    let world = World::new();
+    let shelf = shelf(&world);
+    let Some(server) = Server::start("ftps", &shelf, &["cut=5000000"]) else { return };
+    let url = format!("ftps://127.0.0.1:{}/a%20folder/books.json", server.port());
+    let trusting = Credentials { ca: Some(server.said("ca")), ..oars() };
+    let request = world.request(&url);
+    fetched(world.fetch_as(&request, &trusting).await.unwrap());
+    assert!(world.stored(&request) == large(), "not the same bytes");
+    let error = world.fetch_as(&request, &oars()).await.unwrap_err();
+    assert!(error.hint.contains("`ca`"), "{error}");
+    let files = world.list(&format!("ftps://127.0.0.1:{}/day=*/", server.port()), &trusting).await.unwrap();
+    assert_eq!(files.len(), 2);
+
+    // Only root may listen on the port that means implicit TLS, and one test at a time.
+    let Some(server) = Server::start("ftps-implicit", &shelf, &["port=990"]) else { return };
+    let trusting = Credentials { ca: Some(server.said("ca")), ..oars() };
+    let request = world.request("ftps://127.0.0.1:990/day=1/x.csv");
+    assert_eq!(fetched(world.fetch_as(&request, &trusting).await.unwrap()).part.bytes, 10);
+}
+
+/// Passes connections on to a port, and resets each after so many bytes from there; its own port.
+async fn cutting_proxy(to: u64, most: usize) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (passed, count) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let total = passed.clone();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", u16::try_from(to).unwrap())).await.unwrap();
+            let total = total.clone();
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                client.set_zero_linger().unwrap();
+                let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                    (client.into_split(), server.into_split());
+                let up = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+                let mut limited = (&mut from_server).take(most as u64);
+                let down = tokio::io::copy(&mut limited, &mut to_client).await;
+                total.fetch_add(usize::try_from(down.unwrap_or(0)).unwrap(), Ordering::SeqCst);
+                up.abort();
+            });
+        }
+    });
+    (port, passed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp_files_arrive_whole_over_a_line_that_is_cut() {
+    let world = World::new();
+    let shelf = shelf(&world);
+    // Ciphers are slow in a debug build.
+    let large = || large()[..3_000_000].to_vec();
+    std::fs::write(shelf.join("a folder/books.json"), large()).unwrap();
+    let Some(server) = Server::start("sftp", &shelf, &[]) else { return };
+    let (port, passed) = cutting_proxy(server.port(), 1_000_000).await;
+    let known = |port: u64, key: &str| {
+        let path = world.folder.path().join(format!("known-hosts-{port}"));
+        std::fs::write(&path, format!("# hosts\nother.example {key}\n[127.0.0.1]:{port} {key}\n")).unwrap();
+        Some(path)
+    };
+    let host_key = server.said("host_key");
+    let url = format!("sftp://127.0.0.1:{port}/a%20folder/books.json");
+    let request = world.request(&url);
+    let with_password = Credentials { known_hosts: known(port.into(), &host_key), ..oars() };
+    fetched(world.fetch_as(&request, &with_password).await.unwrap());
+    assert!(world.stored(&request) == large(), "not the same bytes");
+    assert!(passed.load(Ordering::SeqCst) >= 3_000_000, "it was not cut");
+
+    // Straight to the server, by key, in ranges.
+    let world = World { folder: tempfile::tempdir().unwrap() };
+    let known_hosts = with_password.known_hosts.clone().map(|path| {
+        let direct = world.folder.path().join("known-hosts");
+        let text = std::fs::read_to_string(path).unwrap().replace(&port.to_string(), &server.port().to_string());
+        std::fs::write(&direct, text).unwrap();
+        direct
+    });
+    let base = format!("sftp://127.0.0.1:{}", server.port());
+    let by_key = Credentials { password: None, private_key: Some(server.said("private_key")), known_hosts, ..oars() };
+    let request = world.request(&format!("{base}/a%20folder/books.json"));
+    let joined = in_ranges(&world, &request, &by_key, 1 << 20).await.unwrap();
+    assert_eq!(joined.part.layout, Some(JsonLayout::Array));
+    assert!(world.stored(&request) == large(), "not the same bytes");
+
+    let files = world.list(&format!("{base}/day=*/*.csv"), &by_key).await.unwrap();
+    assert_eq!(files.iter().map(|file| file.length).collect::<Vec<_>>(), [Some(10), Some(10)]);
+    let one = fetched(world.fetch_as(&world.request(&files[1].url), &by_key).await.unwrap());
+    assert_eq!(one.last_modified, files[1].last_modified);
+    assert!(world.list(&format!("{base}/none/*"), &by_key).await.unwrap_err().message.contains("no file is at"));
+
+    // Who is not known is not talked to.
+    let refused = async |credentials: &Credentials, from: &str| {
+        world.fetch_as(&world.request(from), credentials).await.unwrap_err()
+    };
+    let error = refused(&oars(), &format!("{base}/empty.json")).await;
+    assert!(error.message.contains("not a known host") && error.hint.contains("ssh-keyscan"), "{error}");
+    let changed = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    let path = world.folder.path().join("changed");
+    std::fs::write(&path, format!("[127.0.0.1]:{} {changed}\n", server.port())).unwrap();
+    let error =
+        refused(&Credentials { known_hosts: Some(path), ..by_key.clone() }, &format!("{base}/empty.json")).await;
+    assert!(error.message.contains("not the known one") && error.message.contains("line 1"), "{error}");
+    // Nor is anybody let in who should not be.
+    let wrong = Credentials { private_key: None, password: Some("wrong".into()), ..by_key.clone() };
+    let error = refused(&wrong, &format!("{base}/empty.json")).await;
+    assert!(error.message.contains("does not let `trireme` in") && error.hint.contains("`vendor`"), "{error}");
+    let error = refused(&Credentials { user: None, ..by_key.clone() }, &format!("{base}/empty.json")).await;
+    assert_eq!(error.code, Code::InvalidSpec);
+    let error = refused(&by_key, &format!("{base}/missing.json")).await;
+    assert!(error.message.contains("no such file"), "{error}");
+    let error = refused(&by_key, &format!("{base}/day=1")).await;
+    assert!(error.message.contains("is a folder"), "{error}");
 }

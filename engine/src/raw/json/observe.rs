@@ -7,7 +7,7 @@ use super::{
     walk::{Take, Walk},
 };
 use crate::raw::{
-    infer::{Kind, Place, Seen},
+    infer::{Kind, Observed, Place},
     manifest::JsonLayout,
     piece::{Decode, Malformed},
     places::{Lines, Record},
@@ -24,7 +24,7 @@ struct Note {
 
 impl Note {
     #[inline]
-    fn count(&mut self, seen: &mut Seen, kind: Kind) {
+    fn count(&mut self, seen: &mut Observed, kind: Kind) {
         let seen = seen.kind_mut(kind);
         if seen.count == 0 {
             seen.first = self.place;
@@ -37,7 +37,7 @@ impl Note {
 /// Notes the value that starts at `at`; the offset after it.
 ///
 /// Which way it goes depends on the text alone, so that the same text with the step -1 takes everything back, up to where the text is cut short.
-fn observe(seen: &mut Seen, text: &[u8], at: usize, depth: u32, note: &mut Note) -> Lex<usize> {
+fn observe(seen: &mut Observed, text: &[u8], at: usize, depth: u32, note: &mut Note) -> Lex<usize> {
     match text.get(at) {
         Some(b'{') => {
             note.count(seen, Kind::Struct);
@@ -107,7 +107,7 @@ struct Found {
     part: u32,
     rows: usize,
     fresh: bool,
-    seen: Seen,
+    seen: Observed,
 }
 
 impl Take for Found {
@@ -145,11 +145,11 @@ impl Observer {
     pub fn new(layout: JsonLayout, first: bool, last: bool, part: u32, lines: Lines, lenient: bool) -> Self {
         let walk = Walk::new(layout, first, last);
         let walk = if lenient { walk.with_lines(lines, true) } else { walk };
-        Self { walk, lines, found: Found { part, rows: 0, fresh: false, seen: Seen::default() } }
+        Self { walk, lines, found: Found { part, rows: 0, fresh: false, seen: Observed::default() } }
     }
 
     /// All records of the piece.
-    pub fn into_seen(mut self) -> Seen {
+    pub fn into_seen(mut self) -> Observed {
         self.found.seen.prune();
         self.found.seen
     }
@@ -249,8 +249,8 @@ mod tests {
     }
 
     /// What is to be seen, by another way: value by value, each with the line of its record.
-    fn count(records: &[Value], text: &str) -> Seen {
-        fn add(seen: &mut Seen, value: &Value, place: Place) {
+    fn count(records: &[Value], text: &str) -> Observed {
+        fn add(seen: &mut Observed, value: &Value, place: Place) {
             let kind = match value {
                 Value::Null => Kind::Null,
                 Value::Bool(_) => Kind::Bool,
@@ -270,7 +270,7 @@ mod tests {
                 add(seen.fields.entry(name.clone()).or_default(), field, place);
             }
         }
-        let (mut seen, mut offset) = (Seen::default(), 0);
+        let (mut seen, mut offset) = (Observed::default(), 0);
         for record in records {
             let line = text[..offset].matches('\n').count() as u64 + 1;
             add(&mut seen, record, Place { part: 7, offset: offset as u64, line });

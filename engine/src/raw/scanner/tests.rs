@@ -21,7 +21,15 @@ fn scan(format: RawFormat, text: &[u8], split_size: u64, chunk: usize) -> (Part,
     let mut scanner = Scanner::new(format, split_size);
     text.chunks(chunk).for_each(|chunk| scanner.feed(chunk));
     let Scan { layout, splits, records } = scanner.finish();
-    let part = Part { path: String::new(), bytes: text.len() as u64, sha256: String::new(), layout, splits, records };
+    let part = Part {
+        path: String::new(),
+        bytes: text.len() as u64,
+        sha256: String::new(),
+        layout,
+        splits,
+        records,
+        delivered: None,
+    };
     (part, layout)
 }
 

@@ -147,7 +147,7 @@ proptest! {
     ) {
         let delivery = json(&records, array, pretty);
         let layout = if array { JsonLayout::Array } else { JsonLayout::Lines };
-        let (mut told, mut seen) = (Vec::new(), Seen::default());
+        let (mut told, mut seen) = (Vec::new(), Observed::default());
         for (from, to) in delivery.pieces(&chosen) {
             let (first, last) = (from == 0, to == delivery.text.len());
             let piece = &delivery.text.as_bytes()[from..to];

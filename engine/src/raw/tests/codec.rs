@@ -133,9 +133,9 @@ async fn tasks_survive_bytes_and_run() {
     std::fs::write(&path, delivery(50)).unwrap();
     let request = world.request(Url::from_file_path(&path).unwrap().as_str(), 300);
     let context = world.session.task_ctx();
-    let plan = through_bytes(download_plan(std::slice::from_ref(&request)).unwrap(), &context);
+    let plan = through_bytes(download_plan(&[vec![request.clone()]]).unwrap(), &context);
     let outcomes = download_outcomes(&collect(plan, context.clone()).await.unwrap()).unwrap();
-    let [FetchOutcome::Fetched(fetched)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    let [(0, FetchOutcome::Fetched(fetched))] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     let manifest =
         Manifest::new(source(), request.version, fetched.origin.clone(), fetched.format, vec![fetched.part.clone()]);
     world.zone.publish(&manifest).await.unwrap();

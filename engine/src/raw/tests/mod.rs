@@ -42,17 +42,9 @@ impl World {
     }
 
     pub fn request(&self, from: &str, split_size: u64) -> FetchRequest {
-        FetchRequest {
-            storage: self.zone.storage().root().to_string(),
-            source: source(),
-            version: RawVersion::at(chrono::Utc::now()),
-            part: 0,
-            from: from.to_string(),
-            format: None,
-            split_size,
-            allowed: AllowedOrigins::all(),
-            previous: None,
-        }
+        let (source, version) = (source(), RawVersion::at(chrono::Utc::now()));
+        let storage = self.zone.storage().root().to_string();
+        FetchRequest { split_size, ..FetchRequest::new(storage, source, version, from.to_string()) }
     }
 
     /// Downloads a local file, as `name`, and makes it visible.
