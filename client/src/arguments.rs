@@ -354,6 +354,21 @@ Examples:
         #[arg(value_name = "SOURCE[@VERSION]")]
         source: String,
     },
+    /// Make a version of files that others put into its folder: find where they can be cut, and keep that
+    #[command(after_help = "\
+A load or merge does the same by itself where it reads such a version.
+
+Examples:
+  trireme raw adopt vendor.reviews                            the newest version that has files only
+  trireme raw adopt vendor.reviews@20261122T201533123Z")]
+    Adopt {
+        /// Source, and its version if not the newest
+        #[arg(value_name = "SOURCE[@VERSION]")]
+        source: String,
+        /// Layout of the bytes; told from the files' names and first bytes when left out
+        #[arg(long)]
+        format: Option<RawFormat>,
+    },
 }
 
 /// `jobs …`

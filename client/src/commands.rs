@@ -188,6 +188,7 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
         Command::Jobs(JobsCommand::Watch { .. })
         | Command::Run { .. }
         | Command::Download { .. }
+        | Command::Raw(RawCommand::Adopt { .. })
         | Command::Load { .. }
         | Command::Merge { .. }
         | Command::Question { .. } => Err(Error::new("internal", "this command is no question to the scheduler")),

@@ -423,6 +423,8 @@ pub struct SourceView {
     current: Option<String>,
     versions: u32,
     bytes: u64,
+    text_bytes: u64,
+    copy_bytes: u64,
 }
 
 impl From<&v1::Source> for SourceView {
@@ -432,6 +434,8 @@ impl From<&v1::Source> for SourceView {
             current: some(source.current.clone()),
             versions: source.versions,
             bytes: source.bytes,
+            text_bytes: source.text_bytes,
+            copy_bytes: source.copy_bytes,
         }
     }
 }
@@ -443,7 +447,10 @@ pub struct RawVersionView {
     current: bool,
     origin: String,
     format: Option<&'static str>,
+    compression: Option<String>,
     bytes: u64,
+    text_bytes: u64,
+    copy_bytes: u64,
     sha256: String,
     etag: Option<String>,
     last_modified: Option<String>,
@@ -458,7 +465,10 @@ impl From<&v1::RawVersion> for RawVersionView {
             current: version.current,
             origin: version.origin.clone(),
             format: raw_format(version.format()),
+            compression: some(version.compression.clone()),
             bytes: version.bytes,
+            text_bytes: version.text_bytes,
+            copy_bytes: version.copy_bytes,
             sha256: version.sha256.clone(),
             etag: some(version.etag.clone()),
             last_modified: some(version.last_modified.clone()),

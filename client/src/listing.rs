@@ -97,16 +97,24 @@ pub fn commits(commits: &[v1::TableCommit]) -> String {
 
 /// The raw zone.
 pub fn sources(sources: &[v1::Source]) -> String {
-    let mut grid = Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("bytes", Right)]);
+    let mut grid =
+        Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("stored", Right), ("text", Right)]);
     for source in sources {
         grid.row([
             source.name.clone(),
             source.current.clone(),
             units::count(source.versions.into()),
-            units::size(source.bytes),
+            units::size(source.bytes + source.copy_bytes),
+            units::size(source.text_bytes),
         ]);
     }
     grid.text()
+}
+
+/// `json`, `csv.gzip`: a format, and the compression around it.
+fn format_name(version: &v1::RawVersion) -> String {
+    let format = raw_format(version.format()).unwrap_or_default();
+    if version.compression.is_empty() { format.to_string() } else { format!("{format}.{}", version.compression) }
 }
 
 /// A source's versions.
@@ -115,7 +123,8 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
         ("version", Left),
         ("", Left),
         ("format", Left),
-        ("bytes", Right),
+        ("stored", Right),
+        ("text", Right),
         ("splits", Right),
         ("downloaded", Left),
         ("origin", Left),
@@ -125,8 +134,9 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
         grid.row([
             version.version.as_str(),
             if version.current { "current" } else { "" },
-            raw_format(version.format()).unwrap_or_default(),
-            &units::size(version.bytes),
+            &format_name(version),
+            &units::size(version.bytes + version.copy_bytes),
+            &units::size(version.text_bytes),
             &units::count(version.splits.into()),
             &when(version.downloaded_at.as_ref()),
             &version.origin,

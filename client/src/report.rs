@@ -44,7 +44,9 @@ fn outcomes(jobs: &[v1::Job]) -> String {
         let job = Job(message);
         let metrics = job.metrics();
         // Downloads count no rows.
-        let rows = |n: u64| if message.kind == "download" { String::new() } else { units::count(n) };
+        let rows = |n: u64| {
+            if matches!(message.kind.as_str(), "download" | "adopt") { String::new() } else { units::count(n) }
+        };
         let mut row = vec![
             message.name.clone(),
             message.kind.clone(),

@@ -34,6 +34,12 @@ pub fn download(
     }))
 }
 
+/// `raw adopt`
+pub fn adopt(source: &str, format: Option<RawFormat>) -> Result<Spec> {
+    let (source, version) = source_and_version(source)?;
+    Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format) }))
+}
+
 /// `load`
 pub fn load(table: &TableArguments, primary_key: &[String]) -> Result<Spec> {
     Ok(Spec::Load(v1::Load { spec: Some(table_spec(table, primary_key)?) }))
@@ -74,20 +80,26 @@ pub fn question(sql: &Path, table: &str) -> Result<Spec> {
     }))
 }
 
-fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::TableSpec> {
-    check_table(&arguments.table)?;
-    let (source, version) = arguments.source.split_once('@').unwrap_or((&arguments.source, ""));
+/// Both sides of `SOURCE[@VERSION]`; no version is an empty one.
+fn source_and_version(text: &str) -> Result<(String, String)> {
+    let (source, version) = text.split_once('@').unwrap_or((text, ""));
     check_source(source)?;
-    if version.is_empty() && arguments.source.contains('@') {
-        return Err(Error::invalid(format!("`{}` names no version after the `@`", arguments.source))
+    if version.is_empty() && text.contains('@') {
+        return Err(Error::invalid(format!("`{text}` names no version after the `@`"))
             .hint(format!("`trireme raw show {source}` lists the versions; without `@` it is the current one")));
     }
+    Ok((source.to_string(), version.to_string()))
+}
+
+fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::TableSpec> {
+    check_table(&arguments.table)?;
+    let (source, version) = source_and_version(&arguments.source)?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Ok(v1::TableSpec {
         table: arguments.table.clone(),
         source: Some(v1::SourceRef {
-            source: source.to_string(),
-            version: version.to_string(),
+            source,
+            version,
             format: raw_format(arguments.format),
             schema: text(&arguments.schema),
             versions: None,

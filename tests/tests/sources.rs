@@ -126,20 +126,21 @@ fn many_files_are_one_version() {
 
     // What can't be a version leaves none.
     let before = cluster.state();
-    let refused = |from: &str, flags: &[&str], texts: &[&str]| {
-        cluster.cli(&[&["download", "--from", from, "--to", "raw.none"], flags].concat()).failed(1, texts);
+    let refused = |code: i32, from: &str, flags: &[&str], texts: &[&str]| {
+        cluster.cli(&[&["download", "--from", from, "--to", "raw.none"], flags].concat()).failed(code, texts);
     };
-    refused(&format!("{}/day=*/*.csv", shelf.display()), &[], &["no file is at", "*.csv"]);
+    refused(1, &format!("{}/day=*/*.csv", shelf.display()), &[], &["no file is at", "*.csv"]);
     write(&shelf.join("day=9/y.csv"), "a,b\n1,2\n");
     refused(
+        64,
         &format!("{}/day=9/", shelf.display()),
         &["--format", "json", "--checksum", "auto", "--credentials", "x"],
         &["credentials"],
     );
     write(&shelf.join("day=9/y.json"), "[]");
-    refused(&format!("{}/day=9/", shelf.display()), &[], &["one version has one format", "y.csv", "y.json"]);
+    refused(64, &format!("{}/day=9/", shelf.display()), &[], &["one version has one format", "y.csv", "y.json"]);
     fs::write(shelf.join("day=9/y.csv.sha256"), format!("{}  y.csv\n", "0".repeat(64))).unwrap();
-    refused(&format!("{}/day=9/*.csv*", shelf.display()), &["--checksum", "auto"], &[&"0".repeat(64), "SHA-256"]);
+    refused(1, &format!("{}/day=9/*.csv*", shelf.display()), &["--checksum", "auto"], &[&"0".repeat(64), "SHA-256"]);
     assert_eq!(cluster.state(), before);
     assert_eq!(folders(&cluster, "raw.none"), 0);
 }
@@ -245,13 +246,13 @@ fn credentials_are_named_and_never_told() {
     cluster.cli(&["run", &text(&folder.path().join("p.yaml"))]).done();
     assert_eq!(cluster.number("SELECT sum(id) AS n FROM t.days"), 6);
 
-    let refused = |from: &str, credentials: &str, texts: &[&str]| {
+    let refused = |code: i32, from: &str, credentials: &str, texts: &[&str]| {
         let arguments = ["download", "--from", from, "--to", "raw.none", "--credentials", credentials];
-        cluster.cli(&arguments).failed(1, texts);
+        cluster.cli(&arguments).failed(code, texts);
     };
-    refused(&at("sftp", sftp), "stranger", &["not a known host", "ssh-keyscan"]);
-    refused(&at("sftp", sftp), "nobody", &["no credentials `nobody`", "TRIREME_CREDENTIALS_NOBODY_USER"]);
-    refused(&at("ftps", ftps), "stranger", &["certificate", "`ca`"]);
+    refused(1, &at("sftp", sftp), "stranger", &["not a known host", "ssh-keyscan"]);
+    refused(64, &at("sftp", sftp), "nobody", &["no credentials `nobody`", "TRIREME_CREDENTIALS_NOBODY_USER"]);
+    refused(1, &at("ftps", ftps), "stranger", &["certificate", "`ca`"]);
 
     let mut told = String::new();
     for job in fs::read_dir(cluster.lake().join("jobs")).unwrap() {

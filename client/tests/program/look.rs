@@ -179,12 +179,12 @@ fn tables_and_raw_are_listed() {
           1  2023-11-14 22:13:21 UTC  MERGE      trireme  job-1  rows=7
     ");
     insta::assert_snapshot!(ask(&scheduler, &["raw", "list"]).out, @r"
-    source  current              versions   bytes
-    a.s     20261122T201533123Z         2  2.0 kB
+    source  current              versions  stored     text
+    a.s     20261122T201533123Z         2  3.0 kB  20.0 kB
     ");
     insta::assert_snapshot!(ask(&scheduler, &["raw", "show", "a.s"]).out, @r"
-    version                       format   bytes  splits  downloaded               origin                        sha256
-    20261122T201533123Z  current  csv     1.0 kB       1  2023-11-14 22:13:20 UTC  https://host/a\u{1b}[2Jb.csv  0123456789ab
+    version                       format    stored     text  splits  downloaded               origin                        sha256
+    20261122T201533123Z  current  csv.gzip  1.5 kB  10.0 kB       1  2023-11-14 22:13:20 UTC  https://host/a\u{1b}[2Jb.csv  0123456789ab
     ");
 
     let tables = lines(&ask(&scheduler, &["tables", "list", "--output", "json"]));

@@ -304,8 +304,14 @@ impl Raw for Service {
         &self,
         _: Request<v1::ListSourcesRequest>,
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
-        let source =
-            v1::Source { name: "a.s".into(), current: "20261122T201533123Z".into(), versions: 2, bytes: 2_000 };
+        let source = v1::Source {
+            name: "a.s".into(),
+            current: "20261122T201533123Z".into(),
+            versions: 2,
+            bytes: 2_000,
+            text_bytes: 20_000,
+            copy_bytes: 1_000,
+        };
         Ok(Response::new(v1::ListSourcesResponse { sources: vec![source] }))
     }
 
@@ -318,6 +324,9 @@ impl Raw for Service {
             origin: "https://host/a\u{1b}[2Jb.csv".into(),
             format: v1::RawFormat::Csv.into(),
             bytes: 1_000,
+            text_bytes: 10_000,
+            copy_bytes: 500,
+            compression: "gzip".into(),
             sha256: "0123456789abcdef".into(),
             splits: 1,
             current: true,

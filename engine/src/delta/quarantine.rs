@@ -21,8 +21,9 @@ use crate::{
     RawVersion, SourceName, Storage, TableName,
     error::{Code, Error, Result},
     raw::{
-        piece::read_text,
+        RawZone,
         places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
+        stored::{Stored, TextFile},
     },
 };
 
@@ -98,7 +99,7 @@ impl BadRows {
     /// Writes rows that have a reason, with their text as it is in the raw zone. A row that has no place there is shown by its columns.
     pub(super) async fn write(
         &self,
-        store: &dyn ObjectStore,
+        store: &Arc<dyn ObjectStore>,
         batch: &RecordBatch,
         writer: &mut FileWriter,
     ) -> DataFusionResult<()> {
@@ -125,7 +126,7 @@ impl BadRows {
     /// The texts of rows that are close to each other in one part, or have no place.
     async fn read(
         &self,
-        store: &dyn ObjectStore,
+        store: &Arc<dyn ObjectStore>,
         batch: &RecordBatch,
         rows: &[BadRow],
     ) -> DataFusionResult<Vec<String>> {
@@ -135,9 +136,14 @@ impl BadRows {
         let end = rows.iter().map(|row| row.text.end).max().unwrap_or(first.start);
         let bytes = if end > first.start {
             let folder = Path::parse(&self.folder).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-            read_text(store, &folder.join(part.as_str()), first.start..end).await?
+            let path = folder.join(part.as_str());
+            let manifest = RawZone::manifest_beside(store.as_ref(), &path).await?;
+            let found = manifest.parts.iter().find(|found| found.text_name() == *part);
+            let stored = found.map_or(Stored::Plain, |found| Stored::of(found, &RawZone::folder_of(&path)));
+            let file = TextFile { store: store.clone(), path, stored: Arc::new(stored) };
+            file.read(first.start..end).await?
         } else {
-            bytes::Bytes::new()
+            Vec::new()
         };
         let at = |offset: u64| usize::try_from(offset - first.start).unwrap_or(usize::MAX);
         let text = |row: &BadRow| bytes.get(at(row.text.start)..at(row.text.end)).unwrap_or_default();

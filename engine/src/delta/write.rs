@@ -386,7 +386,7 @@ impl WriteTask {
         let (Some(bad_rows), Some(writer)) = (&self.spec.bad_rows, &mut self.bad) else {
             return Err(Error::new(Code::Internal, "bad rows came to a write that has no place for them").into());
         };
-        bad_rows.write(self.store.as_ref(), batch, writer).await
+        bad_rows.write(&self.store, batch, writer).await
     }
 
     /// Counts the rows by what becomes of them: the ones to be written, and the bad ones, if any.

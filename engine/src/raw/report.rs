@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 
 use super::{
     infer::{JsonType, Kind, Observed, RawSchema},
-    manifest::{Manifest, RawFormat},
+    manifest::{Manifest, Part, RawFormat},
     table::known_columns,
     zone::RawZone,
 };
@@ -138,7 +138,7 @@ fn add_seen(path: String, seen: &Observed, manifest: &Manifest, fields: &mut Vec
     let json_type = seen.json_type();
     let part = |index: u32| {
         let part = usize::try_from(index).ok().and_then(|index| manifest.parts.get(index));
-        part.map(|part| part.path.clone()).unwrap_or_default()
+        part.map(Part::text_name).unwrap_or_default()
     };
     let kind = |(kind, seen): (Kind, super::infer::KindSeen)| KindReport {
         kind,

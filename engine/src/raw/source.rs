@@ -1,6 +1,6 @@
 //! The file source of raw text: one record-aligned byte range of a part at a time.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
@@ -27,6 +27,7 @@ use super::{
     piece::{Piece, PieceReader, text_before},
     places::{Lines, Places, place_fields},
     prune::prune,
+    stored::{Stored, TextFile},
     zone::RawZone,
 };
 
@@ -73,8 +74,8 @@ pub enum Tells {
     BadRecords,
 }
 
-/// Reads raw text in a `DataSourceExec(FileScanConfig)`. Each [`PartitionedFile`] is a range that holds whole records; one that starts at 0 is a
-/// file's first piece, one that ends at its size the last.
+/// Reads raw text in a `DataSourceExec(FileScanConfig)`. Each [`PartitionedFile`] is a range of a text that holds whole records; one that starts
+/// at 0 is its first piece, one that ends at its size the last.
 ///
 /// A pushed-down projection may hold expressions: only the fields they use, nested ones included, are materialised.
 ///
@@ -83,6 +84,8 @@ pub enum Tells {
 pub struct RawSource {
     text: RawText,
     tells: Tells,
+    /// How texts are stored that are not just their files, by whole path.
+    stored: Arc<BTreeMap<String, Stored>>,
     table_schema: TableSchema,
     projection: SplitProjection,
     batch_size: usize,
@@ -93,8 +96,8 @@ impl RawSource {
     /// A source of text with these columns.
     pub fn new(text: RawText, table_schema: TableSchema) -> Self {
         let projection = SplitProjection::unprojected(&table_schema);
-        let metrics = ExecutionPlanMetricsSet::new();
-        Self { text, tells: Tells::Nothing, table_schema, projection, batch_size: 8192, metrics }
+        let (stored, metrics) = (Arc::default(), ExecutionPlanMetricsSet::new());
+        Self { text, tells: Tells::Nothing, stored, table_schema, projection, batch_size: 8192, metrics }
     }
 
     /// The same, when the schema's last columns are [`place_fields`].
@@ -112,6 +115,16 @@ impl RawSource {
         Ok(Arc::new(
             prune(self.table_schema.file_schema(), &self.projection.source).project(&self.projection.file_indices)?,
         ))
+    }
+
+    /// The same source of texts of which these are stored otherwise than plainly.
+    pub fn with_stored(self, stored: BTreeMap<String, Stored>) -> Self {
+        Self { stored: Arc::new(stored), ..self }
+    }
+
+    /// How texts are stored that are not just their files, by whole path.
+    pub fn stored(&self) -> &BTreeMap<String, Stored> {
+        &self.stored
     }
 
     /// The text it reads.
@@ -136,6 +149,7 @@ impl FileSource for RawSource {
         let opener = RawOpener {
             text: self.text.clone(),
             tells: self.tells,
+            stored: self.stored.clone(),
             width,
             indices,
             places: places.into_iter().map(|index| index - width).collect(),
@@ -205,6 +219,7 @@ impl FileSource for RawSource {
 struct RawOpener {
     text: RawText,
     tells: Tells,
+    stored: Arc<BTreeMap<String, Stored>>,
     /// Fields of a CSV record.
     width: usize,
     /// Those that are asked for.
@@ -224,7 +239,12 @@ impl FileOpener for RawOpener {
         let (start, end) = file.range();
         let (first, last) = (start == 0, end >= file.object_meta.size);
         let layout = self.text.layout_of(path.as_ref());
-        let piece = Piece { store: self.store.clone(), path, range: start..end, bytes_read: self.bytes_read.clone() };
+        let stored =
+            Arc::new(self.stored.get(path.as_ref()).map_or(Stored::Plain, |stored| stored.within(&(start..end))));
+        let before = self.stored.get(path.as_ref()).cloned().unwrap_or(Stored::Plain);
+        let whole = TextFile { store: self.store.clone(), path: path.clone(), stored: Arc::new(before) };
+        let file = TextFile { store: self.store.clone(), path, stored };
+        let piece = Piece { file, range: start..end, bytes_read: self.bytes_read.clone() };
         let (schema, rows) = (self.schema.clone(), self.batch_size);
         let json = layout.map(|layout| JsonDecoder::new(schema.clone(), layout, first, last)).transpose()?;
         let csv = || CsvDecoder::new(schema, self.width, &self.indices, first);
@@ -235,11 +255,11 @@ impl FileOpener for RawOpener {
             };
             return Ok(Box::pin(futures::future::ready(Ok(batches))));
         }
-        let places = Places::new(piece.path.filename().unwrap_or_default().to_string(), self.places.clone());
+        let places = Places::new(whole.path.filename().unwrap_or_default().to_string(), self.places.clone());
         let lenient = self.tells == Tells::BadRecords;
         let csv = csv();
         Ok(Box::pin(async move {
-            let lines = lines_of(&piece).await?;
+            let lines = lines_of(&whole, start).await?;
             Ok(match json {
                 Some(decoder) => PieceReader::new(piece, decoder.with_places(places, lines, lenient)?).batches(rows),
                 None => PieceReader::new(piece, csv.with_places(places, lines, lenient)).batches(rows),
@@ -249,14 +269,18 @@ impl FileOpener for RawOpener {
 }
 
 /// The line that a piece begins on.
-async fn lines_of(piece: &Piece) -> Result<Lines> {
-    let start = piece.range.start;
+async fn lines_of(file: &TextFile, start: u64) -> Result<Lines> {
     if start == 0 {
         return Ok(Lines::new(0, 1, &[]));
     }
-    let before = text_before(piece.store.as_ref(), &piece.path, start).await?;
-    let manifest = RawZone::manifest_beside(piece.store.as_ref(), &piece.path).await?;
-    let part = manifest.parts.iter().find(|part| piece.path.filename() == Some(part.path.as_str()));
+    let manifest = RawZone::manifest_beside(file.store.as_ref(), &file.path).await?;
+    let part = manifest.parts.iter().find(|part| file.path.filename() == Some(part.text_name().as_str()));
+    // A plan may have no more frames than its ranges need.
+    let file = match part {
+        Some(part) => TextFile { stored: Arc::new(Stored::of(part, &RawZone::folder_of(&file.path))), ..file.clone() },
+        None => file.clone(),
+    };
+    let before = text_before(&file, start).await?;
     Ok(Lines::new(start, part.map_or(1, |part| part.line_of(start)), &before))
 }
 

@@ -8,7 +8,6 @@ use arrow::{
     array::{AsArray, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use bytes::Bytes;
 use datafusion::{
     common::{DataFusionError, Result as DataFusionResult, tree_node::TreeNodeRecursion},
     datasource::memory::MemorySourceConfig,
@@ -27,6 +26,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adopt::{self, AdoptTask},
     fetch::{
         FetchOutcome, FetchRequest, fetch,
         listing::{ListRequest, Listed, list},
@@ -34,9 +34,10 @@ use super::{
     infer::{Observed, RawSchema},
     json::observe::Observer,
     manifest::{JsonLayout, Manifest},
-    piece::{Piece, PieceReader, text_before},
+    piece::{INDENT_BEFORE, Piece, PieceReader, text_before},
     places::Lines,
     scanner::DEFAULT_SPLIT_SIZE,
+    stored::{Stored, TextFile, text_path},
     zone::RawZone,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub enum RawTask {
     List,
     /// [`InferPiece`] to [`Observed`].
     Infer,
+    /// [`AdoptTask`] to [`adopt::AdoptDone`].
+    Adopt,
 }
 
 /// A range of a JSON part whose types are to be inferred.
@@ -61,9 +64,12 @@ pub enum RawTask {
 pub struct InferPiece {
     /// Storage root.
     pub storage: String,
-    /// Whole path of the part in its store.
+    /// Whole path of the part's text in its store.
     pub path: String,
-    /// Length of the part.
+    /// How the part is stored.
+    #[serde(default)]
+    pub stored: Stored,
+    /// Length of the part's text.
     pub bytes: u64,
     /// First byte.
     pub start: u64,
@@ -132,6 +138,7 @@ impl ExecutionPlan for RawTaskExec {
             RawTask::Download => "DownloadExec",
             RawTask::List => "ListExec",
             RawTask::Infer => "InferExec",
+            RawTask::Adopt => "AdoptExec",
         }
     }
 
@@ -194,6 +201,10 @@ impl ExecutionPlan for RawTaskExec {
                             let piece: InferPiece = parse(row)?;
                             to_json(&infer_piece(piece, bytes.clone(), rows_per_batch).await?)?
                         }
+                        RawTask::Adopt => {
+                            let task: AdoptTask = parse(row)?;
+                            to_json(&adopt::run(task, bytes.clone(), &cancel).await?)?
+                        }
                     });
                 }
                 Ok(RecordBatch::try_new(json_column(), vec![Arc::new(StringArray::from(outcomes))])?)
@@ -206,11 +217,12 @@ impl ExecutionPlan for RawTaskExec {
 async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<Observed, DataFusionError> {
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let before = if piece.lenient { text_before(store.as_ref(), &path, piece.start).await? } else { Bytes::new() };
-    let lines = Lines::new(piece.start, piece.line, &before);
     let (first, last) = (piece.start == 0, piece.end >= piece.bytes);
+    let file = TextFile { store, path, stored: Arc::new(piece.stored) };
+    let before = if piece.lenient { text_before(&file, piece.start).await? } else { Vec::new() };
+    let lines = Lines::new(piece.start, piece.line, &before);
     let observer = Observer::new(piece.layout, first, last, piece.part, lines, piece.lenient);
-    let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end, bytes_read }, observer);
+    let reader = PieceReader::new(Piece { file, range: piece.start..piece.end, bytes_read }, observer);
     Ok(reader.drain(rows.max(1)).await?.into_seen())
 }
 
@@ -224,7 +236,7 @@ fn to_json(value: &impl Serialize) -> Result<String> {
 }
 
 /// A plan of task rows: one partition for each unit, which holds one or more rows.
-fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
     let partitions: Vec<Vec<RecordBatch>> = units
         .iter()
         .map(|rows| {
@@ -270,11 +282,12 @@ pub fn infer_plan(
     let storage = zone.storage().root().to_string();
     let mut pieces: Vec<InferPiece> = Vec::new();
     for (index, part) in manifest.parts.iter().enumerate() {
-        let path = folder.clone().join(part.path.as_str());
+        let (path, stored) = (text_path(part, &folder), Stored::of(part, &folder));
         pieces.extend(part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(|range| InferPiece {
             storage: storage.clone(),
             path: path.to_string(),
-            bytes: part.bytes,
+            stored: stored.within(&(range.start.saturating_sub(INDENT_BEFORE)..range.end)),
+            bytes: part.text_bytes(),
             line: part.line_of(range.start),
             start: range.start,
             end: range.end,
@@ -294,7 +307,7 @@ pub fn inferred_schema(batches: &[RecordBatch]) -> Result<RawSchema> {
     Ok(RawSchema::new(merged))
 }
 
-fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
+pub(super) fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
     let rows =
         batches.iter().filter_map(|batch| batch.columns().first()).filter_map(|column| column.as_string_opt::<i32>());
     rows.flat_map(|column| column.iter().flatten().map(parse).collect::<Vec<_>>()).collect()

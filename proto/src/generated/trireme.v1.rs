@@ -33,6 +33,19 @@ pub struct Download {
     #[prost(string, tag = "11")]
     pub checksum: ::prost::alloc::string::String,
 }
+/// Makes a version of files that others put into its folder of the raw zone: finds their splits, and keeps them in a manifest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Adopt {
+    /// Source name, `group.name`.
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Raw version; empty means the newest that has files and no manifest.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Told from the files' names or first bytes when unspecified.
+    #[prost(enumeration = "RawFormat", tag = "3")]
+    pub format: i32,
+}
 /// Which raw version of which source a table is made of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceRef {
@@ -152,7 +165,7 @@ pub struct Pipeline {
 /// One unit of submission.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
-    #[prost(oneof = "job_spec::Spec", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "job_spec::Spec", tags = "1, 2, 3, 4, 5, 20")]
     pub spec: ::core::option::Option<job_spec::Spec>,
 }
 /// Nested message and enum types in `JobSpec`.
@@ -169,6 +182,8 @@ pub mod job_spec {
         Question(super::Question),
         #[prost(message, tag = "5")]
         Pipeline(super::Pipeline),
+        #[prost(message, tag = "20")]
+        Adopt(super::Adopt),
     }
 }
 /// How the bytes of a raw file are laid out.
@@ -309,9 +324,15 @@ pub struct Source {
     pub current: ::prost::alloc::string::String,
     #[prost(uint32, tag = "3")]
     pub versions: u32,
-    /// Bytes of all versions.
+    /// Bytes of all versions, as delivered.
     #[prost(uint64, tag = "4")]
     pub bytes: u64,
+    /// Bytes of their texts, decompressed.
+    #[prost(uint64, tag = "20")]
+    pub text_bytes: u64,
+    /// Bytes of the copies that are kept beside them.
+    #[prost(uint64, tag = "21")]
+    pub copy_bytes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListSourcesResponse {
@@ -332,6 +353,7 @@ pub struct RawVersion {
     pub origin: ::prost::alloc::string::String,
     #[prost(enumeration = "RawFormat", tag = "3")]
     pub format: i32,
+    /// As delivered.
     #[prost(uint64, tag = "4")]
     pub bytes: u64,
     /// Hex.
@@ -349,6 +371,15 @@ pub struct RawVersion {
     pub splits: u32,
     #[prost(bool, tag = "10")]
     pub current: bool,
+    /// Bytes of the text, decompressed.
+    #[prost(uint64, tag = "20")]
+    pub text_bytes: u64,
+    /// Bytes of the seekable copies that are kept beside the files as delivered.
+    #[prost(uint64, tag = "21")]
+    pub copy_bytes: u64,
+    /// `gzip`, `zstd`, `bzip2` or `zip`; empty for text as it is.
+    #[prost(string, tag = "22")]
+    pub compression: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListVersionsResponse {
@@ -936,7 +967,7 @@ pub struct JobMetrics {
     /// Rows copied unchanged because their file held a replaced row.
     #[prost(uint64, tag = "5")]
     pub rows_copied: u64,
-    /// Bytes read from raw or from a download's origin.
+    /// Bytes read from raw, as they are stored, or from a download's origin.
     #[prost(uint64, tag = "6")]
     pub bytes_in: u64,
     /// Bytes written to storage.
@@ -1009,7 +1040,7 @@ pub struct JobError {
 pub struct Job {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// `download`, `load`, `merge`, `question` or `pipeline`.
+    /// `download`, `adopt`, `load`, `merge`, `question` or `pipeline`.
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     /// The source, table or pipeline it is about.

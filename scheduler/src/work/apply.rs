@@ -57,7 +57,7 @@ pub struct Application<'a> {
 
 impl Worker {
     pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
-        let versions = self.versions(spec).await?;
+        let versions = self.versions(spec, job).await?;
         if mode == Mode::Load && versions.len() > 1 {
             return Err(Error::new(
                 Code::InvalidSpec,
@@ -107,7 +107,7 @@ impl Worker {
         let newest = Txn { app_id: newest_id(&manifest.source), version: txn.version };
         let (job_id, txn, newest) = (job.id().to_string(), Some(txn), Some(newest));
         let label = CommitLabel { job_id, txn, newest, ..CommitLabel::default() };
-        let session = self.sessions.open(manifest.bytes())?;
+        let session = self.sessions.open(manifest.text_bytes())?;
         let mut application = Application { spec, mode, name, manifest, label, session, job };
 
         let written = self.write_source(&application).await?;
@@ -198,7 +198,7 @@ impl Worker {
                 metrics.rows_dropped = summary.rows_dropped + (rows_in - summary.rows_in);
                 metrics.rows_superseded = summary.rows_superseded;
                 metrics.rows_quarantined = summary.rows_quarantined;
-                metrics.bytes_in = manifest.bytes();
+                metrics.bytes_in = manifest.read_bytes();
                 metrics.bytes_out = bytes_out;
             });
         });

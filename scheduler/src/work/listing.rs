@@ -110,6 +110,8 @@ impl RawReader for Listing {
                 current: current.map(|version| version.to_string()).unwrap_or_default(),
                 versions: versions.len() as u32,
                 bytes: versions.iter().map(Manifest::bytes).sum(),
+                text_bytes: versions.iter().map(Manifest::text_bytes).sum(),
+                copy_bytes: versions.iter().map(Manifest::copy_bytes).sum(),
             })
         });
         sources.buffered(SIDE_BY_SIDE).try_collect().await
@@ -147,6 +149,14 @@ impl RawReader for Listing {
                 .map(|time| timestamp(time.to_utc())),
             splits: manifest.parts.iter().map(|part| part.splits.len() as u32).sum(),
             current: current.as_ref() == Some(&manifest.version),
+            text_bytes: manifest.text_bytes(),
+            copy_bytes: manifest.copy_bytes(),
+            compression: manifest
+                .parts
+                .iter()
+                .find_map(|part| part.compression)
+                .map(|compression| compression.to_string())
+                .unwrap_or_default(),
         });
         Ok(shown.collect())
     }

@@ -66,6 +66,12 @@ async fn every_row_is_written_dropped_superseded_or_put_aside_with_its_text() {
     text[long..].fill(b'x');
     let part = lake.storage.path("raw/a.s/v/part-00000.json");
     lake.storage.store().put(&part, text.into()).await.unwrap();
+    let stored = crate::raw::Part { path: "part-00000.json".to_string(), bytes: 6 << 20, ..Default::default() };
+    let (source, version) = ("a.s".parse().unwrap(), "20261122T201533123Z".parse().unwrap());
+    let format = crate::raw::RawFormat::Json;
+    let manifest = crate::raw::Manifest::new(source, version, "file:///x".to_string(), format, vec![stored]);
+    let path = lake.storage.path("raw/a.s/v/_manifest.json");
+    lake.storage.store().put(&path, manifest.to_json().unwrap().into()).await.unwrap();
     let at = |offset: usize, length: usize| Some(("part-00000.json", offset as i64, length as i64));
     let rows = [
         (1, None, true, true, None, at(0, 3)),

@@ -81,7 +81,10 @@ impl Listed {
 
 /// Whether a version has exactly these files, by what the listing says of them.
 pub fn is_current(files: &[Listed], manifest: &Manifest) -> bool {
-    files.len() == manifest.parts.len() && files.iter().zip(&manifest.parts).all(|(file, part)| file.is(part, manifest))
+    // Members of an archive are parts of one file.
+    let mut stored: Vec<&Part> = manifest.parts.iter().collect();
+    stored.dedup_by_key(|part| &part.path);
+    files.len() == stored.len() && files.iter().zip(stored).all(|(file, part)| file.is(part, manifest))
 }
 
 /// Whether parts hold what those of a version do, from origins of the same names.

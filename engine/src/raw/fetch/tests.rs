@@ -231,8 +231,8 @@ fn previous(fetched: &Fetched) -> Option<Previous> {
     Some(Previous {
         etag: fetched.etag.clone(),
         last_modified: fetched.last_modified.clone(),
-        bytes: fetched.part.bytes,
-        sha256: fetched.part.sha256.clone(),
+        bytes: fetched.parts[0].bytes,
+        sha256: fetched.parts[0].sha256.clone(),
     })
 }
 
@@ -260,12 +260,12 @@ async fn bytes_arrive_unchanged_with_checksum_and_splits() {
         assert!(std::fs::read(&stored).unwrap() == body, "not the same bytes");
         assert_eq!(stored.file_name().unwrap().to_str().unwrap(), "part-00000.json");
         let sum = Command::new("sha256sum").arg(&stored).output().unwrap().stdout;
-        assert!(String::from_utf8(sum).unwrap().starts_with(&fetched.part.sha256));
-        assert_eq!(fetched.part.bytes, body.len() as u64);
+        assert!(String::from_utf8(sum).unwrap().starts_with(&fetched.parts[0].sha256));
+        assert_eq!(fetched.parts[0].bytes, body.len() as u64);
         assert!(!fetched.origin.contains("token"), "{}", fetched.origin);
         if body.len() > 1 << 20 {
-            assert_eq!(fetched.part.layout, Some(JsonLayout::Array));
-            assert!((17..=18).contains(&fetched.part.splits.len()), "{}", fetched.part.splits.len());
+            assert_eq!(fetched.parts[0].layout, Some(JsonLayout::Array));
+            assert!((17..=19).contains(&fetched.parts[0].splits.len()), "{}", fetched.parts[0].splits.len());
         }
     }
 }
@@ -297,7 +297,7 @@ async fn a_broken_transfer_is_tried_again_and_leaves_nothing() {
     let world = World::new();
     let server = Http::start(vec![Answer::Status(503), cut.clone(), whole]).await;
     let good = fetched(world.fetch(&world.request(&format!("{}/x.json", server.url))).await.unwrap());
-    assert_eq!((good.part.bytes, server.asked()), (body.len() as u64, 3));
+    assert_eq!((good.parts[0].bytes, server.asked()), (body.len() as u64, 3));
 
     let world = World::new();
     let server = Http::start(vec![cut]).await;
@@ -329,7 +329,7 @@ async fn redirects_lead_only_where_downloads_may_read() {
     let target = Http::start(vec![Answer::Body { body, length: true, etag: None }]).await;
     let server = Http::start(vec![Answer::Redirect(format!("{}/x.json", target.url))]).await;
     let mut request = world.request(&format!("{}/y.json", server.url));
-    assert_eq!(fetched(world.fetch(&request).await.unwrap()).part.records, Some(1));
+    assert_eq!(fetched(world.fetch(&request).await.unwrap()).parts[0].records, Some(1));
 
     request.allowed = AllowedOrigins::new(vec![format!("{}/", server.url)]).unwrap();
     let error = world.fetch(&request).await.unwrap_err();
@@ -365,7 +365,7 @@ async fn local_files_are_regular_files() {
     std::fs::write(&file, "[{}]").unwrap();
     let url = |path: &Path| Url::from_file_path(path).unwrap().to_string();
     let first = fetched(world.fetch(&world.request(&url(&file))).await.unwrap());
-    assert_eq!(first.part.records, Some(1));
+    assert_eq!(first.parts[0].records, Some(1));
     for path in [world.folder.path().to_path_buf(), world.folder.path().join("missing"), "/dev/zero".into()] {
         let error = world.fetch(&world.request(&url(&path))).await.unwrap_err();
         assert_eq!(error.code, Code::DownloadFailed, "{error}");
@@ -707,6 +707,7 @@ async fn ftp_files_arrive_whole() {
     let base = format!("ftp://127.0.0.1:{}", server.port());
     let mut request = world.request(&format!("{base}/a%20folder/books.json"));
     let first = fetched(world.fetch(&request).await.unwrap());
+    assert_eq!(first.parts[0].bytes, body.len() as u64);
     assert!(first.last_modified.is_some());
     assert!(world.stored(&request) == large(), "not the same bytes");
     request.previous = previous(&first);
@@ -714,7 +715,7 @@ async fn ftp_files_arrive_whole() {
     assert_eq!(world.fetch(&request).await.unwrap(), FetchOutcome::NotModified);
     let empty = world.request(&format!("{base}/empty.json"));
     for credentials in [Credentials::default(), oars()] {
-        assert_eq!(fetched(world.fetch_as(&empty, &credentials).await.unwrap()).part.bytes, 0);
+        assert_eq!(fetched(world.fetch_as(&empty, &credentials).await.unwrap()).parts[0].bytes, 0);
     }
 
     let error = world.fetch(&world.request(&format!("{base}/missing.json"))).await.unwrap_err();

@@ -137,7 +137,7 @@ async fn tasks_survive_bytes_and_run() {
     let outcomes = download_outcomes(&collect(plan, context.clone()).await.unwrap()).unwrap();
     let [(0, FetchOutcome::Fetched(fetched))] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     let manifest =
-        Manifest::new(source(), request.version, fetched.origin.clone(), fetched.format, vec![fetched.part.clone()]);
+        Manifest::new(source(), request.version, fetched.origin.clone(), fetched.format, fetched.parts.clone());
     world.zone.publish(&manifest).await.unwrap();
 
     let plan = infer_plan(&world.zone, &manifest, 4, false).unwrap();
