@@ -5,11 +5,22 @@
 use deltalake_core::kernel::{DataType, StructField};
 use serde_json::Value;
 
-use super::table::Table;
+use super::{
+    layout::{Mapping, unmapped},
+    table::Table,
+};
 use crate::error::{Code, Error, Result};
 
 /// Reader features that need nothing of a reader, or that [`check_readable`] looks at more closely.
-const READABLE: &[&str] = &["columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"];
+const READABLE: &[&str] = &[
+    "columnMapping",
+    "deletionVectors",
+    "timestampNtz",
+    "typeWidening",
+    "typeWidening-preview",
+    "v2Checkpoint",
+    "vacuumProtocolCheck",
+];
 
 /// Writer features that need nothing of our commits, or that [`check_writable`] looks at more closely.
 const WRITABLE: &[&str] = &[
@@ -37,15 +48,35 @@ pub fn check_readable(table: &Table) -> Result<()> {
     if let Some(feature) = protocol.reader_features.iter().find(|feature| !READABLE.contains(&feature.as_str())) {
         return Err(refuse(table, "read", &format!("the table feature `{feature}`")));
     }
-    if table.property("delta.columnMapping.mode").is_some_and(|mode| mode != "none") {
-        return Err(refuse(table, "read", "column mapping (delta.columnMapping.mode)"));
+    let schema = table.schema();
+    if let Some(column) = schema.fields().find_map(variant) {
+        return Err(refuse(table, "read", &format!("a variant column (`{column}`)")));
     }
-    let with_vectors = live_deletion_vectors(table)?;
-    if with_vectors > 0 {
-        let hint = "rewrite them, for example with Spark's `REORG TABLE … APPLY (PURGE)`";
-        return Err(refuse(table, "read", &format!("deletion vectors on {with_vectors} of its files")).hint(hint));
+    if let Some(column) = unmapped(&schema, mapping(table)?) {
+        return Err(refuse(table, "read", &format!("column mapping, but its column `{column}` has no mapping")));
     }
     Ok(())
+}
+
+/// How the table's columns are found in its files; [`Code::UnsupportedTable`] for a way that is not known.
+pub(crate) fn mapping(table: &Table) -> Result<Mapping> {
+    let Some(mode) = table.property("delta.columnMapping.mode") else { return Ok(Mapping::None) };
+    let protocol = Protocol::of(table)?;
+    // The property counts only where the protocol has the feature.
+    if protocol.reader != 2 && !protocol.reader_features.iter().any(|feature| feature == "columnMapping") {
+        return Ok(Mapping::None);
+    }
+    match mode.to_lowercase().as_str() {
+        "none" => Ok(Mapping::None),
+        "name" => Ok(Mapping::Name),
+        "id" => Ok(Mapping::Id),
+        _ => Err(refuse(table, "read", &format!("column mapping by `{mode}` (delta.columnMapping.mode)"))),
+    }
+}
+
+/// Whether files may hold narrower types than the table's columns.
+pub(crate) fn widening(table: &Table) -> Result<bool> {
+    Ok(Protocol::of(table)?.reader_features.iter().any(|feature| feature.starts_with("typeWidening")))
 }
 
 /// Fails with [`Code::UnsupportedTable`], naming feature and table, when files of ours would break a promise the table makes.
@@ -53,6 +84,14 @@ pub fn check_readable(table: &Table) -> Result<()> {
 /// `removes` tells whether the job replaces rows (overwrite and merge do), which an append-only table forbids.
 pub fn check_writable(table: &Table, removes: bool) -> Result<()> {
     check_readable(table)?;
+    if mapping(table)? != Mapping::None {
+        return Err(refuse(table, "written", "column mapping (delta.columnMapping.mode)"));
+    }
+    let with_vectors = live_deletion_vectors(table)?;
+    if with_vectors > 0 {
+        let hint = "rewrite them, for example with Spark's `REORG TABLE … APPLY (PURGE)`";
+        return Err(refuse(table, "written", &format!("deletion vectors on {with_vectors} of its files")).hint(hint));
+    }
     let protocol = Protocol::of(table)?;
     if protocol.writer > 7 {
         return Err(refuse(table, "written", &format!("writer version {}", protocol.writer)));
@@ -107,6 +146,20 @@ fn column_with(field: &StructField, key: &str) -> Option<String> {
         }
     }
     inner(&field.data_type, key).map(|name| format!("{}.{name}", field.name))
+}
+
+/// The variant column of a field, nested ones included.
+fn variant(field: &StructField) -> Option<String> {
+    fn inner(data_type: &DataType) -> Option<String> {
+        match data_type {
+            DataType::Struct(fields) => fields.fields().find_map(variant).map(|name| format!(".{name}")),
+            DataType::Array(array) => inner(&array.element_type),
+            DataType::Map(map) => inner(&map.key_type).or_else(|| inner(&map.value_type)),
+            DataType::Variant(_) => Some(String::new()),
+            DataType::Primitive(_) => None,
+        }
+    }
+    inner(&field.data_type).map(|rest| format!("{}{rest}", field.name))
 }
 
 fn live_deletion_vectors(table: &Table) -> Result<usize> {

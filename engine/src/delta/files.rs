@@ -13,7 +13,11 @@ use datafusion::common::{
 use deltalake_core::kernel::Add;
 use serde_json::{Map, Value};
 
-use super::table::Table;
+use super::{
+    feature,
+    layout::{Layout, physical_name},
+    table::Table,
+};
 use crate::{
     TableName,
     error::{Code, Error, Result},
@@ -25,7 +29,9 @@ pub struct DataFiles {
     files: Arc<Vec<Add>>,
     schema: SchemaRef,
     partition_columns: Arc<Vec<String>>,
-    rows: Arc<Vec<Option<u64>>>,
+    layout: Option<Arc<Layout>>,
+    /// Per file, rows as they are stored; those of its deletion vector are among them.
+    stored_rows: Arc<Vec<Option<u64>>>,
     /// One per column of the schema, of length `files`.
     bounds: Arc<Vec<Bounds>>,
 }
@@ -62,14 +68,32 @@ impl DataFiles {
                 ..Add::default()
             })
             .collect();
-        Self::try_new(table.name(), table.arrow_schema()?, table.partition_columns().to_vec(), files)
+        let layout = Layout {
+            table: table.name().to_string(),
+            schema: table.schema().as_ref().clone(),
+            mapping: feature::mapping(table)?,
+            widening: feature::widening(table)?,
+        };
+        let partition_columns = table.partition_columns().to_vec();
+        Self::with_layout(table.name(), table.arrow_schema()?, partition_columns, Some(Arc::new(layout)), files)
     }
 
-    /// Files of a table with this schema (all its columns, in table order), committed or not.
+    /// Files of a table with this schema (all its columns, in table order), committed or not, whose columns are named and typed as the
+    /// table's.
     pub fn try_new(
         table: &TableName,
         schema: SchemaRef,
         partition_columns: Vec<String>,
+        files: Vec<Add>,
+    ) -> Result<Self> {
+        Self::with_layout(table, schema, partition_columns, None, files)
+    }
+
+    fn with_layout(
+        table: &TableName,
+        schema: SchemaRef,
+        partition_columns: Vec<String>,
+        layout: Option<Arc<Layout>>,
         files: Vec<Add>,
     ) -> Result<Self> {
         let stats: Vec<Stats> = files.iter().map(Stats::parse).collect();
@@ -77,19 +101,25 @@ impl DataFiles {
             .fields()
             .iter()
             .map(|field| {
+                // In the log, too, a mapped column has its physical name.
+                let in_log = layout.as_ref().and_then(|layout| {
+                    layout.schema.field(field.name()).map(|field| physical_name(field, layout.mapping))
+                });
+                let in_log = in_log.unwrap_or(field.name());
                 if partition_columns.contains(field.name()) {
-                    partition_bounds(table, field.name(), field.data_type(), &files, &stats)
+                    partition_bounds(table, in_log, field.data_type(), &files, &stats)
                 } else {
-                    Bounds::parse(field.name(), field.data_type(), &stats)
+                    Bounds::parse(in_log, field.data_type(), &stats)
                 }
             })
             .collect::<Result<Vec<_>>>()?;
-        let rows = stats.iter().map(|stats| stats.rows).collect();
+        let stored_rows = stats.iter().map(|stats| stats.rows).collect();
         Ok(Self {
             files: Arc::new(files),
             schema,
             partition_columns: Arc::new(partition_columns),
-            rows: Arc::new(rows),
+            layout,
+            stored_rows: Arc::new(stored_rows),
             bounds: Arc::new(bounds),
         })
     }
@@ -119,9 +149,14 @@ impl DataFiles {
         &self.partition_columns
     }
 
-    /// Rows in all files; `None` when a file's count is not known.
+    /// How columns are found in the files; `None` when they have the table's names and types.
+    pub fn layout(&self) -> Option<&Arc<Layout>> {
+        self.layout.as_ref()
+    }
+
+    /// Rows in all files, without those that deletion vectors remove; `None` when a file's count is not known.
     pub fn rows(&self) -> Option<u64> {
-        self.rows.iter().copied().sum()
+        self.files.iter().zip(self.stored_rows.iter()).map(|(add, stored)| live_rows(add, *stored)).sum()
     }
 
     /// Bytes of all files as they are stored.
@@ -147,7 +182,8 @@ impl DataFiles {
             files: Arc::new(pick(&self.files, indices)),
             schema: self.schema.clone(),
             partition_columns: self.partition_columns.clone(),
-            rows: Arc::new(pick(&self.rows, indices)),
+            layout: self.layout.clone(),
+            stored_rows: Arc::new(pick(&self.stored_rows, indices)),
             bounds: Arc::new(bounds),
         }
     }
@@ -207,7 +243,7 @@ impl DataFiles {
                     (None, _, Some(share)) => Precision::Inexact(share),
                     _ => Precision::Absent,
                 },
-                ..bounds.summary(&self.rows)
+                ..bounds.summary(&self.stored_rows)
             })
             .collect();
         Statistics { num_rows, total_byte_size: Precision::Inexact(in_memory), column_statistics }
@@ -219,9 +255,14 @@ pub(crate) fn size(add: &Add) -> u64 {
     u64::try_from(add.size).unwrap_or(0)
 }
 
-/// Rows of a file as its statistics say.
+/// Rows of a file as its statistics say, without those that its deletion vector removes.
 pub(crate) fn rows(add: &Add) -> Option<u64> {
-    Stats::parse(add).rows
+    live_rows(add, Stats::parse(add).rows)
+}
+
+fn live_rows(add: &Add, stored: Option<u64>) -> Option<u64> {
+    let removed = add.deletion_vector.as_ref().map_or(Some(0), |vector| u64::try_from(vector.cardinality).ok())?;
+    stored?.checked_sub(removed)
 }
 
 fn to_usize(n: u64) -> usize {
@@ -418,7 +459,7 @@ impl PruningStatistics for DataFiles {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(self.rows.iter().copied().collect::<UInt64Array>()))
+        Some(Arc::new(self.stored_rows.iter().copied().collect::<UInt64Array>()))
     }
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {

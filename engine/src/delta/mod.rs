@@ -6,12 +6,15 @@
 pub mod catalog;
 pub mod codec;
 pub mod commit;
+pub mod deletion_vector;
 pub mod feature;
 pub mod files;
+pub mod layout;
 pub mod merge;
 pub mod quarantine;
 pub mod scan;
 pub mod schema;
+pub mod source;
 pub mod stats;
 pub mod table;
 pub mod write;

@@ -1,6 +1,7 @@
-//! A table (or a list of its files) as a scan that distributes: stock Parquet over a fixed list of files.
+//! A table (or a list of its files) as a scan that distributes: Parquet over a fixed list of byte ranges of files.
 //!
-//! The plan carries the files, so executors never read the log, and Ballista's codec and slicing by file group work on it unchanged.
+//! The plan carries the files with what the log says about them, so executors never read the log, and Ballista slices it by file group.
+//! [`DeltaSource`](super::source::DeltaSource) does the reading.
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +15,7 @@ use datafusion::{
         TableType,
         listing::PartitionedFile,
         object_store::ObjectStoreUrl,
-        physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource},
+        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
         table_schema::TableSchema,
     },
@@ -27,7 +28,9 @@ use object_store::{ObjectMeta, path::Path};
 use url::Url;
 
 use super::{
+    deletion_vector::DeletionVector,
     files::{DataFiles, size},
+    source::DeltaSource,
     table::Table,
 };
 use crate::{
@@ -44,6 +47,8 @@ pub struct DeltaTableScan {
     table: TableName,
     files: DataFiles,
     paths: Arc<Vec<Path>>,
+    /// One per file; empty when no file has one.
+    vectors: Arc<Vec<Option<Arc<DeletionVector>>>>,
     store: ObjectStoreUrl,
     file_column: bool,
     schema: SchemaRef,
@@ -64,16 +69,24 @@ impl DeltaTableScan {
     /// Scans files of a table, whether they are committed or not.
     pub fn from_files(storage: &Storage, table: &TableName, files: DataFiles) -> Result<Self> {
         let folder = storage.table_path(table);
-        let paths = files
-            .adds()
-            .iter()
-            .map(|add| data_path(storage.root(), &folder, table, &add.path))
-            .collect::<Result<Vec<_>>>()?;
+        let locate = |path: &str| data_path(storage.root(), &folder, table, path);
+        let paths = files.adds().iter().map(|add| locate(&add.path)).collect::<Result<Vec<_>>>()?;
+        let vectors = if files.adds().iter().any(|add| add.deletion_vector.is_some()) {
+            let vector = |descriptor| Ok(Arc::new(DeletionVector::resolve(descriptor, locate)?));
+            files
+                .adds()
+                .iter()
+                .map(|add| add.deletion_vector.as_ref().map(vector).transpose())
+                .collect::<Result<Vec<_>>>()?
+        } else {
+            Vec::new()
+        };
         let schema = files.schema().clone();
         Ok(Self {
             table: table.clone(),
             files,
             paths: Arc::new(paths),
+            vectors: Arc::new(vectors),
             store: storage.object_store_url()?,
             file_column: false,
             schema,
@@ -141,7 +154,11 @@ impl DeltaTableScan {
             e_tag: None,
             version: None,
         };
-        Some(PartitionedFile::new_from_meta(meta).with_partition_values(values))
+        let mut file = PartitionedFile::new_from_meta(meta).with_partition_values(values);
+        if let Some(Some(vector)) = self.vectors.get(index) {
+            file.extensions.insert_arc(vector.clone());
+        }
+        Some(file)
     }
 }
 
@@ -185,11 +202,8 @@ impl TableProvider for DeltaTableScan {
                 || Error::new(Code::Internal, format!("files of {} and their values differ in number", self.table)),
             )?;
         let options = state.config_options();
-        let groups = FileGroupPartitioner::new()
-            .with_target_partitions(state.config().target_partitions())
-            .with_repartition_file_min_size(options.optimizer.repartition_file_min_size)
-            .repartition_file_groups(&[FileGroup::new(files.clone())])
-            .unwrap_or_else(|| vec![FileGroup::new(files)]);
+        let smallest = u64::try_from(options.optimizer.repartition_file_min_size).unwrap_or(u64::MAX);
+        let groups = splits(files, state.config().target_partitions(), smallest);
         let mut parquet = TableParquetOptions::default();
         parquet.global = options.execution.parquet.clone();
         // Spark's older timestamps, which count in UTC.
@@ -203,6 +217,7 @@ impl TableProvider for DeltaTableScan {
         let files = if kept.len() == self.files.len() { self.files.clone() } else { self.files.subset(&kept) };
         let statistics = scan_statistics(&files, &self.schema, order.fields());
         let source = ParquetSource::new(source_schema).with_table_parquet_options(parquet);
+        let source = DeltaSource::new(Arc::new(source), self.files.layout().cloned());
         let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
@@ -211,6 +226,45 @@ impl TableProvider for DeltaTableScan {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// At most `partitions` groups of about equal bytes: files larger than a fair share are cut into equal ranges, of which each reads the row
+/// groups that start in it; smaller ones stay whole and go together. Less than `smallest` bytes in all are one group.
+fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: u64) -> Vec<FileGroup> {
+    let total: u64 = files.iter().map(|file| file.object_meta.size).sum();
+    if partitions <= 1 || total < smallest {
+        return vec![FileGroup::new(files)];
+    }
+    let share = total.div_ceil(partitions as u64).max(1);
+    let mut pieces = Vec::new();
+    for file in files {
+        let size = file.object_meta.size;
+        // Half a share more or less is not worth a footer read again.
+        let ranges = ((size + share / 2) / share).max(1);
+        if ranges == 1 {
+            pieces.push(file);
+            continue;
+        }
+        let edge = |n: u64| i64::try_from(u128::from(size) * u128::from(n) / u128::from(ranges)).unwrap_or(i64::MAX);
+        pieces.extend((0..ranges).map(|n| file.clone().with_range(edge(n), edge(n + 1))));
+    }
+    // The largest first, each to the group that has least.
+    let mut order: Vec<usize> = (0..pieces.len()).collect();
+    order.sort_by_key(|&piece| std::cmp::Reverse(pieces[piece].effective_size()));
+    let mut groups = vec![(0u64, Vec::new()); partitions.min(pieces.len())];
+    for piece in order {
+        if let Some(group) = groups.iter_mut().min_by_key(|(bytes, members)| (*bytes, members.len())) {
+            group.0 += pieces[piece].effective_size();
+            group.1.push(piece);
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(_, mut members)| {
+            members.sort_unstable();
+            FileGroup::new(members.into_iter().map(|piece| pieces[piece].clone()).collect())
+        })
+        .collect()
 }
 
 /// Statistics of the files with columns in `order`; the file column's are its range.
@@ -240,10 +294,15 @@ fn data_path(root: &Url, folder: &Path, table: &TableName, path: &str) -> Result
     let store = &root[..url::Position::BeforePath];
     let whole = match path.strip_prefix(store) {
         Some(rest) if rest.starts_with('/') => rest.trim_start_matches('/').to_string(),
+        // Hadoop writes `file:/path`.
+        _ if root.scheme() == "file" && path.starts_with("file:/") => {
+            path["file:".len()..].trim_start_matches('/').to_string()
+        }
         _ if path.contains("://") || path.starts_with("file:") => {
             return Err(refuse(&format!("which is outside {store}")));
         }
-        _ if path.starts_with('/') => return Err(refuse("which is an absolute path")),
+        // An absolute path is one of the table's own store.
+        _ if path.starts_with('/') => path.trim_start_matches('/').to_string(),
         _ if folder.as_ref().is_empty() => path.to_string(),
         _ => format!("{folder}/{path}"),
     };
@@ -267,10 +326,33 @@ mod tests {
             "lake/tables/a/b/day=2024-01-01 00%3A00/p.parquet"
         );
         assert_eq!(find(s3, "s3://bucket/old/p q.parquet").unwrap(), "old/p q.parquet");
-        assert_eq!(find("file:///lake", "file:///old/p.parquet").unwrap(), "old/p.parquet");
-        for foreign in ["s3://bucket2/p.parquet", "s3a://bucket/p.parquet", "/old/p.parquet", "file:/x", "../x.parquet"]
-        {
+        assert_eq!(find(s3, "/old/p.parquet").unwrap(), "old/p.parquet");
+        for path in ["file:///old/p.parquet", "file:/old/p.parquet", "/old/p.parquet"] {
+            assert_eq!(find("file:///lake", path).unwrap(), "old/p.parquet");
+        }
+        for foreign in ["s3://bucket2/p.parquet", "s3a://bucket/p.parquet", "file:/x", "file:///x", "../x.parquet"] {
             assert_eq!(find(s3, foreign).unwrap_err().code, Code::UnsupportedTable, "{foreign}");
         }
+    }
+
+    #[test]
+    fn splits_are_balanced_in_bytes() {
+        let files = |sizes: &[u64]| sizes.iter().map(|size| PartitionedFile::new("f", *size)).collect::<Vec<_>>();
+        let shape = |sizes: &[u64], partitions, smallest| {
+            splits(files(sizes), partitions, smallest)
+                .iter()
+                .map(|group| group.iter().map(PartitionedFile::effective_size).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shape(&[100], 4, 1), [[25], [25], [25], [25]]);
+        assert_eq!(shape(&[100, 1, 1, 1], 2, 1), [vec![50, 1, 1], vec![50, 1]]);
+        assert_eq!(shape(&[9; 12], 3, 1), [[9; 4], [9; 4], [9; 4]]);
+        assert_eq!(shape(&[100, 50], 8, 1000), [[100, 50]]);
+        assert_eq!(shape(&[3, 3], 8, 1), [[1]; 6]);
+        assert_eq!(shape(&[0, 0], 2, 0), [[0], [0]]);
+        let mut ranges: Vec<_> =
+            splits(files(&[101]), 3, 1).iter().flat_map(|group| group.iter().map(PartitionedFile::range)).collect();
+        ranges.sort_unstable();
+        assert_eq!(ranges, [(0, 33), (33, 67), (67, 101)]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use arrow::datatypes::{DataType as ArrowType, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{DataType as ArrowType, FieldRef, Schema as ArrowSchema, SchemaRef};
 use deltalake_core::kernel::{
     ArrayType, DataType, DecimalType, MapType, PrimitiveType, StructField, StructType,
     engine::arrow_conversion::TryIntoArrow,
@@ -27,6 +27,9 @@ pub enum SchemaPolicy {
 
 /// Characters that Spark and Delta refuse in the column names of a table without column mapping.
 const BAD_IN_NAME: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
+
+/// Beginnings of the metadata keys that [`to_arrow`] leaves out.
+const LAYOUT_KEYS: &[&str] = &["delta.columnMapping.", "delta.typeChanges", "parquet.field.", "PARQUET:"];
 
 /// The Delta schema of a plan's result, every column nullable.
 ///
@@ -117,9 +120,24 @@ fn unsupported(column: &str, arrow: &ArrowType, instead: &str) -> Error {
 }
 
 /// The Arrow schema of a Delta schema: `string` as Utf8, `timestamp` as microseconds in UTC.
+///
+/// What the metadata of columns says of their place in files (column mapping) or of their past (type widening) is left out.
 pub fn to_arrow(schema: &StructType) -> Result<SchemaRef> {
     let schema: ArrowSchema = schema.try_into_arrow()?;
-    Ok(Arc::new(schema))
+    let fields: Vec<_> = schema.fields().iter().map(without_layout).collect();
+    Ok(Arc::new(ArrowSchema::new_with_metadata(fields, schema.metadata)))
+}
+
+fn without_layout(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        ArrowType::Struct(fields) => ArrowType::Struct(fields.iter().map(without_layout).collect()),
+        ArrowType::List(item) => ArrowType::List(without_layout(item)),
+        ArrowType::Map(entries, sorted) => ArrowType::Map(without_layout(entries), *sorted),
+        other => other.clone(),
+    };
+    let mut metadata = field.metadata().clone();
+    metadata.retain(|key, _| !LAYOUT_KEYS.iter().any(|prefix| key.starts_with(prefix)));
+    Arc::new(field.as_ref().clone().with_data_type(data_type).with_metadata(metadata))
 }
 
 /// A type as Spark SQL spells it: `bigint`, `array<struct<a:string>>`.

@@ -134,14 +134,34 @@ impl Table {
     }
 }
 
-/// Why a table's log could not be read: a feature the library refuses, or storage.
+/// Why a table's log could not be read: storage, a feature the library refuses, or a log that breaks the protocol.
 fn unreadable(name: &TableName, error: &DeltaTableError) -> Error {
     let text = error.to_string();
     // The library appends a backtrace.
     let text = text.lines().next().unwrap_or_default();
-    if ["Unsupported", "unsupported", "not supported", "Unknown"].iter().any(|word| text.contains(word)) {
+    if ["Unsupported", "unsupported", "not supported", "Unknown", "catalog-managed"]
+        .iter()
+        .any(|word| text.contains(word))
+    {
         return Error::new(Code::UnsupportedTable, format!("table {name} can't be read: {text}"))
             .hint("write it again without that feature, or read it with the engine that made it");
     }
-    Error::new(Code::Storage, format!("the log of table {name} can't be read: {text}"))
+    if of_storage(error) || text.to_lowercase().contains("object store") {
+        return Error::new(Code::Storage, format!("the log of table {name} can't be read: {text}"));
+    }
+    Error::new(Code::UnsupportedTable, format!("the log of table {name} is broken: {text}")).hint(
+        "versions of the log must follow one another without a gap and begin with a protocol, a schema and their history; restore what \
+         is missing, or write the table again",
+    )
+}
+
+fn of_storage(error: &DeltaTableError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<object_store::Error>() || error.is::<std::io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

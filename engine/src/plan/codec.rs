@@ -19,6 +19,7 @@ const BALLISTA: u8 = 0;
 const STAMP: u8 = 1;
 const RAW: u8 = 2;
 const DELTA: u8 = 3;
+const DELTA_SCAN: u8 = 4;
 
 /// Knows the engine's nodes, and leaves all others to Ballista's own codec, behind a prefix byte.
 #[derive(Debug, Default)]
@@ -42,6 +43,7 @@ impl PhysicalExtensionCodec for TriremeCodec {
             },
             Some((&RAW, rest)) => raw::codec::try_decode(rest, inputs, ctx, self, converter),
             Some((&DELTA, rest)) => delta::codec::try_decode(rest, inputs),
+            Some((&DELTA_SCAN, rest)) => delta::codec::try_decode_scan(rest, ctx, self, converter),
             Some((prefix, _)) => internal_err!("unknown plan node {prefix}: scheduler and executor differ in version"),
             None => Err(DataFusionError::Internal("empty plan node".to_string())),
         }
@@ -59,6 +61,11 @@ impl PhysicalExtensionCodec for TriremeCodec {
         }
         if let Some(bytes) = raw::codec::try_encode(&node, self, converter) {
             buf.push(RAW);
+            buf.extend(bytes?);
+            return Ok(());
+        }
+        if let Some(bytes) = delta::codec::try_encode_scan(&node, self, converter) {
+            buf.push(DELTA_SCAN);
             buf.extend(bytes?);
             return Ok(());
         }

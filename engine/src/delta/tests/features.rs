@@ -82,17 +82,25 @@ fn vector() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_scan_would_read_wrong_is_refused_by_name() {
-    let mapped = Foreign {
-        configuration: json!({ "delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "2" }),
+    let by = |mode: &str, column: Value| Foreign {
+        configuration: json!({ "delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": "2" }),
         protocol: json!({ "minReaderVersion": 2, "minWriterVersion": 5 }),
-        column: json!({ "delta.columnMapping.id": 1, "delta.columnMapping.physicalName": "col-1" }),
+        column,
         other: json!({ "delta.columnMapping.id": 2, "delta.columnMapping.physicalName": "col-2" }),
         ..Foreign::default()
     };
-    assert!(mapped.refused(true).await.to_lowercase().contains("column mapping"));
-    let deleted = Foreign { vector: vector(), ..Foreign::with_features(&["deletionVectors"], &["deletionVectors"]) };
-    assert!(deleted.refused(true).await.contains("deletion vectors on 1 of its files"));
-    for feature in ["typeWidening", "variantType", "somethingNew"] {
+    let k = json!({ "delta.columnMapping.id": 1, "delta.columnMapping.physicalName": "col-1" });
+    assert!(by("name", json!({})).refused(true).await.to_lowercase().contains("column mapping"));
+    assert!(by("colour", k.clone()).refused(true).await.contains("colour"));
+    assert!(by("name", k.clone()).refused(false).await.contains("column mapping"));
+    let features = ["deletionVectors"];
+    let deleted = Foreign { vector: vector(), ..Foreign::with_features(&features, &features) };
+    assert!(deleted.refused(false).await.contains("deletion vectors on 1 of its files"));
+    let newer = Foreign { protocol: json!({ "minReaderVersion": 4, "minWriterVersion": 7 }), ..Foreign::default() };
+    newer.refused(true).await;
+    let managed = Foreign::with_features(&["catalogManaged"], &["catalogManaged"]);
+    assert!(managed.refused(true).await.contains("catalog-managed"));
+    for feature in ["variantType", "variantShredding-preview", "somethingNew"] {
         let found = Foreign::with_features(&[feature], &[feature]).refused(true).await;
         assert!(found.contains(feature), "{found}");
     }

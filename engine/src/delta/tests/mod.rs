@@ -6,6 +6,7 @@ mod golden;
 mod histories;
 mod quarantine;
 mod round_trips;
+mod scans;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -16,52 +17,25 @@ use arrow::{
 use datafusion::{
     catalog::TableProvider,
     datasource::MemTable,
-    error::Result as DataFusionResult,
-    execution::TaskContext,
     logical_expr::LogicalPlan,
     physical_plan::{ExecutionPlan, collect},
     prelude::{SessionConfig, SessionContext},
 };
-use datafusion_proto::{
-    bytes::{physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec},
-    physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension},
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
 };
 use tempfile::TempDir;
 
 use super::{
-    CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog, codec,
+    CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
     commit::{self, MergeCommit, MergeCounts},
     merge, schema, write,
 };
 use crate::{
     Storage, TableName,
     error::{Error, Result},
+    plan::TriremeCodec,
 };
-
-#[derive(Debug)]
-struct Codec;
-
-impl PhysicalExtensionCodec for Codec {
-    fn try_decode(
-        &self,
-        buf: &[u8],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        _: &TaskContext,
-        _: &dyn PhysicalProtoConverterExtension,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        codec::try_decode(buf, inputs)
-    }
-
-    fn try_encode(
-        &self,
-        node: Arc<dyn ExecutionPlan>,
-        buf: &mut Vec<u8>,
-        _: &dyn PhysicalProtoConverterExtension,
-    ) -> DataFusionResult<()> {
-        assert!(codec::try_encode(&node, buf)?, "{} is not ours", node.name());
-        Ok(())
-    }
-}
 
 /// A storage root of its own, and a session that plans over it.
 pub(crate) struct Lake {
@@ -101,8 +75,9 @@ impl Lake {
 
     /// Runs a plan after a trip through its protobuf form.
     pub(crate) async fn run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
-        let bytes = physical_plan_to_bytes_with_extension_codec(plan, &Codec)?;
-        let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &self.session.task_ctx(), &Codec)?;
+        let codec = TriremeCodec::default();
+        let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec)?;
+        let plan = physical_plan_from_bytes_with_extension_codec(&bytes, &self.session.task_ctx(), &codec)?;
         Ok(collect(plan, self.session.task_ctx()).await?)
     }
 

@@ -61,7 +61,7 @@ struct Taken {
 
 enum Sink {
     Part(Box<PartSink>),
-    Range(RangeSink),
+    Range(Box<RangeSink>),
 }
 
 impl Taken {
@@ -201,9 +201,10 @@ impl Way<'_> {
     fn begin(&self, seen: Seen) -> Taken {
         let request = self.request;
         let sink = match &request.slice {
-            Slice::Range { number, .. } => {
-                Sink::Range(RangeSink::new(self.store.clone(), ranges::path(&self.folder, request.part, *number)))
-            }
+            Slice::Range { number, .. } => Sink::Range(Box::new(RangeSink::new(
+                self.store.clone(),
+                ranges::path(&self.folder, request.part, *number),
+            ))),
             Slice::Whole | Slice::Joined { .. } => {
                 let plan = TextPlan {
                     store: self.store.clone(),

@@ -1,0 +1,48 @@
+//! Tables that another engine wrote, with deletion vectors and column mapping, are read as that engine reads them, and not written to.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
+use serde_json::Value;
+use trireme_tests::cluster::{Cluster, Options};
+use trireme_tests::python::Python;
+
+#[test]
+fn tables_with_deletion_vectors_and_mapped_columns_are_read_by_two_executors() {
+    let Some(python) = Python::find() else { return };
+    let cluster = Cluster::start(Options::default());
+    let answers = python.run("foreign.py", [cluster.lake()]).unwrap_or_else(|said| panic!("{said}"));
+    let mut asked = 0;
+    for (table, queries) in answers.as_object().unwrap() {
+        let log = cluster.lake().join("tables/foreign").join(table).join("_delta_log");
+        let log: String = std::fs::read_dir(log)
+            .unwrap()
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        assert!(log.contains("deletionVector\":{"), "{table} has no deletion vector");
+        for query in queries.as_array().unwrap() {
+            let found = cluster.sql(query[0].as_str().unwrap());
+            assert_eq!(Value::Array(found), query[1], "{table}: {}", query[0]);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 9);
+
+    // Merges leave such tables alone.
+    cluster.deliver("a.next", "next.json", r#"[{"k": 1, "v": "new", "p": 1}]"#);
+    let merge = [
+        "merge",
+        "--table",
+        "foreign.deleted",
+        "--source",
+        "a.next",
+        "--pk",
+        "k",
+        "-t",
+        "k",
+        "-t",
+        "v",
+        "-t",
+        "CAST(p AS INT) AS p",
+    ];
+    cluster.cli(&merge).failed(1, &["unsupported-table", "foreign.deleted", "deletion vectors"]);
+    assert_eq!(cluster.number("SELECT count(*) AS n FROM foreign.deleted WHERE v = 'new'"), 0);
+}
