@@ -145,3 +145,51 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
     }
     grid.text()
 }
+
+/// The columns of a raw version.
+pub fn schema(report: &v1::SchemaReport, style: Style) -> String {
+    let mut facts = Facts::default();
+    facts.add("source", &report.source);
+    facts.add("version", &report.version);
+    facts.add("compared with", &report.previous);
+    schema_facts(report, &mut facts);
+    if report.fields.is_empty() {
+        facts.add("fields", "not known yet: JSON is looked through when a table without `schema:` is made of it");
+        return facts.text(style);
+    }
+    let mut grid = Grid::new(&[("field", Left), ("type", Left), ("values", Left), ("conflict", Left)]);
+    for field in &report.fields {
+        let kinds = field.kinds.iter().map(|kind| format!("{} {}", units::count(kind.values), kind.kind));
+        grid.row([
+            field.path.clone(),
+            field.r#type.clone(),
+            kinds.collect::<Vec<_>>().join(", "),
+            if field.conflict { first_places(field) } else { String::new() },
+        ]);
+    }
+    format!("{}\n\n{}", facts.text(style), grid.text())
+}
+
+/// What is remarkable about a raw version's columns.
+pub fn schema_facts(report: &v1::SchemaReport, facts: &mut Facts) {
+    for field in report.fields.iter().filter(|field| field.conflict) {
+        let kinds = field.kinds.iter().map(|kind| format!("{} {}", units::count(kind.values), kind.kind));
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        facts.add("type conflict", format!("{}: {kinds}; {}", field.path, first_places(field)));
+    }
+    for (name, fields) in [
+        ("new fields", &report.new_fields),
+        ("vanished fields", &report.vanished_fields),
+        ("undeclared fields", &report.undeclared_fields),
+        ("missing fields", &report.missing_fields),
+    ] {
+        facts.add(name, fields.join(", "));
+    }
+}
+
+/// Where the first value of each kind is.
+fn first_places(field: &v1::SchemaField) -> String {
+    let kinds = field.kinds.iter().filter(|kind| kind.kind != "null");
+    let places = kinds.map(|kind| format!("first {} in {}, line {}", kind.kind, kind.part, kind.line));
+    places.collect::<Vec<_>>().join("; ")
+}

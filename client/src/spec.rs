@@ -5,11 +5,11 @@ use std::path::Path;
 use trireme_proto::v1::{self, job_spec::Spec};
 
 use crate::{
-    arguments::{RawFormat, SchemaEvolution, TableArguments, VersionsArguments},
+    arguments::{OnBadRecord, RawFormat, SchemaEvolution, TableArguments, VersionsArguments},
     error::{Error, Result},
     names::{check_source, check_table},
     origin::Origin,
-    pipeline::read_sql,
+    pipeline::{on_failure, read_sql},
 };
 
 /// `download`; a relative path starts at the current folder.
@@ -114,7 +114,30 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         }
         .into(),
         location: None,
+        on_bad_record: match arguments.on_bad_record {
+            OnBadRecord::Fail => v1::OnBadRecord::Unspecified,
+            OnBadRecord::Quarantine => v1::OnBadRecord::Quarantine,
+        }
+        .into(),
+        max_bad_records: arguments.max_bad_records,
+        expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
     })
+}
+
+/// `NAME[:fail|quarantine|warn]=PREDICATE`
+fn expectation(text: &str) -> Result<v1::Expectation> {
+    let wrong = |why: &str| {
+        Error::invalid(format!("--expect: `{text}` {why}"))
+            .hint("write NAME=PREDICATE, or NAME:quarantine=PREDICATE or NAME:warn=PREDICATE")
+    };
+    let Some((head, check)) = text.split_once('=') else { return Err(wrong("has no `=`")) };
+    let (name, word) = head.split_once(':').unwrap_or((head, "fail"));
+    let (name, check) = (name.trim(), check.trim());
+    if name.is_empty() || check.is_empty() {
+        return Err(wrong("has an empty name or predicate"));
+    }
+    let on_failure = on_failure(word.trim()).ok_or_else(|| wrong("says neither fail, quarantine nor warn"))?;
+    Ok(v1::Expectation { name: name.to_string(), check: check.to_string(), on_failure: on_failure.into() })
 }
 
 fn raw_format(format: Option<RawFormat>) -> i32 {
@@ -162,7 +185,20 @@ mod tests {
             "csv",
             "--schema-evolution",
             "add_columns",
+            "--on-bad-record",
+            "quarantine",
+            "--max-bad-records",
+            "3",
+            "--expect",
+            "positive=y >= 0 AND y = y",
+            "--expect",
+            "short: warn = length(z) < 9",
         ]);
+        let expectation = |name: &str, check: &str, on_failure: v1::OnFailure| v1::Expectation {
+            name: name.into(),
+            check: check.into(),
+            on_failure: on_failure.into(),
+        };
         let expected = v1::TableSpec {
             table: "a.t".into(),
             source: Some(v1::SourceRef {
@@ -178,6 +214,12 @@ mod tests {
             order_by: "z DESC".into(),
             schema_evolution: v1::SchemaEvolution::AddColumns.into(),
             location: None,
+            on_bad_record: v1::OnBadRecord::Quarantine.into(),
+            max_bad_records: Some(3),
+            expect: vec![
+                expectation("positive", "y >= 0 AND y = y", v1::OnFailure::Unspecified),
+                expectation("short", "length(z) < 9", v1::OnFailure::Warn),
+            ],
         };
         assert_eq!(merge.unwrap(), Spec::Merge(v1::Merge { spec: Some(expected) }));
     }
@@ -199,6 +241,14 @@ mod tests {
         assert!(versions(&["b.s", "--all-pending"]).unwrap().unwrap().pending);
         assert_eq!(versions(&["b.s", "--versions", "20261101"]).unwrap_err().code, "invalid-spec");
         assert_eq!(versions(&["b.s@20261122T201533123Z", "--all-pending"]).unwrap_err().code, "invalid-spec");
+    }
+
+    #[test]
+    fn an_expectation_that_is_none_is_refused() {
+        for text in ["x", "=x > 1", "a= ", "a:drop=x > 1"] {
+            let line = ["load", "--table", "a.t", "--source", "b.s", "--expect", text];
+            assert_eq!(spec(&line).unwrap_err().code, "invalid-spec", "{text}");
+        }
     }
 
     #[test]

@@ -191,7 +191,7 @@ async fn schema(zone: &RawZone, manifest: &Manifest, context: &SessionContext) -
     if let Some(known) = known_columns(zone, manifest, None).await? {
         return Ok((known, false));
     }
-    let batches = datafusion::physical_plan::collect(infer_plan(zone, manifest, 1)?, context.task_ctx()).await?;
+    let batches = datafusion::physical_plan::collect(infer_plan(zone, manifest, 1, false)?, context.task_ctx()).await?;
     let inferred = inferred_schema(&batches)?;
     Ok((inferred.arrow().unwrap_or_else(|| Arc::new(Schema::empty())), true))
 }

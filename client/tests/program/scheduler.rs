@@ -335,6 +335,44 @@ impl Raw for Service {
         };
         Ok(Response::new(v1::ListVersionsResponse { versions: vec![version] }))
     }
+
+    async fn describe_version(
+        &self,
+        request: Request<v1::DescribeVersionRequest>,
+    ) -> Result<Response<v1::SchemaReport>, Status> {
+        let asked = request.into_inner();
+        assert_eq!((asked.source.as_str(), asked.version.as_str()), ("a.s", ""));
+        Ok(Response::new(schema_report()))
+    }
+}
+
+/// What a version's columns are said to be.
+fn schema_report() -> v1::SchemaReport {
+    let kind = |kind: &str, values, line| v1::KindCount {
+        kind: kind.into(),
+        values,
+        part: "part-00000.json".into(),
+        offset: 10 * line,
+        line,
+    };
+    let field = |path: &str, r#type: &str, kinds, conflict| v1::SchemaField {
+        path: path.into(),
+        r#type: r#type.into(),
+        kinds,
+        conflict,
+    };
+    v1::SchemaReport {
+        source: "a.s".into(),
+        version: "20261122T201533123Z".into(),
+        fields: vec![
+            field("id", "bigint", vec![kind("bigint", 2_000, 1)], false),
+            field("o.size", "string", vec![kind("null", 1, 4), kind("bigint", 1_997, 1), kind("string", 2, 7)], true),
+        ],
+        previous: "20261121T201533123Z".into(),
+        new_fields: vec!["o".into()],
+        vanished_fields: vec!["size".into(), "x\u{1b}[2J".into()],
+        ..Default::default()
+    }
 }
 
 #[tonic::async_trait]

@@ -26,7 +26,7 @@ use datafusion_proto::{
 use prost::Message;
 
 use super::{
-    source::{RawSource, RawText, of_config},
+    source::{RawSource, RawText, Tells, of_config},
     task::{RawTask, RawTaskExec},
 };
 use crate::error::{Code, Error};
@@ -48,6 +48,9 @@ struct RawScan {
     /// [`RawText`] as JSON.
     #[prost(string, tag = "2")]
     text: String,
+    /// [`Tells`] as JSON.
+    #[prost(string, tag = "3")]
+    tells: String,
     /// How texts are stored, as JSON; empty where all are just their files.
     #[prost(string, tag = "20")]
     stored: String,
@@ -86,9 +89,10 @@ pub fn try_encode(
     let scan = config.try_to_proto(&ExecutionPlanEncodeCtx::new(&encoder)).and_then(|config| {
         let json = |error| DataFusionError::External(Box::new(error));
         let text = serde_json::to_string(source.text()).map_err(json)?;
+        let tells = serde_json::to_string(&source.tells()).map_err(json)?;
         let stored = source.stored();
         let stored = if stored.is_empty() { String::new() } else { serde_json::to_string(stored).map_err(json)? };
-        Ok(RawScan { config: Some(config), text, stored })
+        Ok(RawScan { config: Some(config), text, tells, stored })
     });
     Some(scan.map(|scan| RawNode { scan: Some(scan), task: None }.encode_to_vec()))
 }
@@ -108,14 +112,15 @@ pub fn try_decode(
     };
     let node = RawNode::decode(bytes).map_err(|error| broken(&error.to_string()))?;
     match (node.scan, node.task.map(TaskKind::try_from), inputs) {
-        (Some(RawScan { config: Some(config), text, stored }), None, []) => {
+        (Some(RawScan { config: Some(config), text, tells, stored }), None, []) => {
             let text: RawText = serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
+            let tells: Tells = serde_json::from_str(&tells).map_err(|error| broken(&error.to_string()))?;
             let stored = match stored.as_str() {
                 "" => BTreeMap::new(),
                 stored => serde_json::from_str(stored).map_err(|error| broken(&error.to_string()))?,
             };
             let table_schema = FileScanConfig::parse_table_schema_from_proto(&config)?;
-            let source = Arc::new(RawSource::new(text, table_schema).with_stored(stored));
+            let source = Arc::new(RawSource::new(text, table_schema).with_stored(stored).telling(tells));
             let decoder = Decoder { context: PhysicalPlanDecodeContext::new(context, codec), converter };
             let config = FileScanConfig::try_from_proto(&config, &ExecutionPlanDecodeCtx::new(&decoder), source)?;
             // The message has no field for it; a scan of raw text always keeps its order.

@@ -339,6 +339,12 @@ impl Part {
         let ends = starts.iter().skip(1).copied().chain([self.text_bytes()]);
         starts.iter().copied().zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
     }
+
+    /// The line that a range of [`Part::ranges`] starts on, from 1.
+    pub fn line_of(&self, start: u64) -> u64 {
+        let split = self.splits.iter().find(|split| split.offset == start && start > 0);
+        split.map_or(1, |split| split.line)
+    }
 }
 
 /// A raw version, whole. It is visible from the moment its manifest is.

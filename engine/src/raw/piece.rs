@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Longest record. A quote or a bracket that is never closed would otherwise take the rest of the file into memory.
-const MAX_RECORD: usize = 256 * 1024 * 1024;
+pub(crate) const MAX_RECORD: usize = 256 * 1024 * 1024;
 
 /// How far back from a split the start of its line is looked for.
 const LINE_BEFORE: u64 = 64 * 1024;
@@ -167,10 +167,19 @@ pub(crate) fn storage_error(error: object_store::Error) -> DataFusionError {
     }
 }
 
+/// Bytes before a piece in which the start of its first line is looked for, to know how far that line is indented.
+pub(crate) const INDENT_BEFORE: u64 = 1024;
+
+/// The text right before a piece.
+pub(crate) async fn text_before(file: &TextFile, start: u64) -> Result<Vec<u8>, DataFusionError> {
+    // A text that can only be decoded from its start is one piece.
+    if start == 0 { Ok(Vec::new()) } else { file.read(start.saturating_sub(INDENT_BEFORE)..start).await }
+}
+
 /// Says where in its file malformed text is, by reading the piece again: line, column, field and the text itself.
 async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
     let path = &piece.file.path;
-    let manifest = RawZone::manifest_beside(piece.file.store.as_ref(), path).await;
+    let manifest = RawZone::manifest_beside(piece.file.store.as_ref(), path).await.ok();
     let name = path.filename().unwrap_or_default();
     let part = manifest.as_ref().and_then(|manifest| manifest.parts.iter().find(|part| part.text_name() == name));
     // A plan has no more frames of a copy than its ranges need, and lines are counted from before them.

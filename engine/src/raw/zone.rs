@@ -10,6 +10,7 @@
 //! ```
 
 use bytes::Bytes;
+use datafusion::common::DataFusionError;
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
@@ -19,6 +20,7 @@ use crate::{
     raw::{
         infer::RawSchema,
         manifest::{Compression, Manifest, RawFormat},
+        piece::storage_error,
     },
     storage::Storage,
 };
@@ -229,11 +231,14 @@ impl RawZone {
         Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned())
     }
 
-    /// The manifest in a part's own folder, to tell where a bad record is; none when it can't be read.
-    pub(crate) async fn manifest_beside(store: &dyn object_store::ObjectStore, part: &Path) -> Option<Manifest> {
-        let folder = Self::folder_of(part);
-        let text = store.get(&folder.clone().join(MANIFEST)).await.ok()?.bytes().await.ok()?;
-        Manifest::from_json(&text, folder.as_ref()).ok()
+    /// The manifest in a part's own folder.
+    pub(crate) async fn manifest_beside(
+        store: &dyn object_store::ObjectStore,
+        part: &Path,
+    ) -> Result<Manifest, DataFusionError> {
+        let path = Self::folder_of(part).join(MANIFEST);
+        let text = store.get(&path).await.map_err(storage_error)?.bytes().await.map_err(storage_error)?;
+        Ok(Manifest::from_json(&text, path.as_ref())?)
     }
 
     fn current_path(&self, source: &SourceName) -> Path {

@@ -5,12 +5,13 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use prost_types::Timestamp;
 use trireme_engine::{
-    Code, Error, Result, SourceName, Storage, TableName,
+    Code, Error, RawVersion, Result, SourceName, Storage, TableName,
     delta::{Table, catalog},
-    raw::{Manifest, RawFormat, RawZone},
+    raw::{Manifest, RawFormat, RawZone, schema_report},
 };
 use trireme_proto::v1;
 
+use super::quality::schema_message;
 use crate::service::{CatalogReader, RawReader};
 
 /// Tables or versions read at one time.
@@ -114,6 +115,12 @@ impl RawReader for Listing {
             })
         });
         sources.buffered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    async fn describe_version(&self, source: &SourceName, version: Option<&RawVersion>) -> Result<v1::SchemaReport> {
+        let manifest = self.zone.get(source, version).await?;
+        let report = schema_report(&self.zone, &manifest, None).await?;
+        Ok(schema_message(&manifest, report))
     }
 
     async fn list_versions(&self, source: &SourceName) -> Result<Vec<v1::RawVersion>> {

@@ -7,6 +7,7 @@ mod apply;
 mod download;
 mod listing;
 mod merge;
+mod quality;
 mod query;
 mod question;
 mod report;
@@ -119,10 +120,12 @@ impl Work for Worker {
             Some(Spec::Adopt(adopt)) => self.check_adopt(adopt).await,
             Some(Spec::Load(load)) => {
                 let spec = table_spec(&load.spec)?;
+                quality::check_spec(spec)?;
                 self.check_source(source_of(spec)?, promised).await
             }
             Some(Spec::Merge(merge)) => {
                 let spec = table_spec(&merge.spec)?;
+                quality::check_spec(spec)?;
                 if spec.primary_key.is_empty() {
                     return Err(Error::new(
                         Code::InvalidSpec,

@@ -1,6 +1,7 @@
 //! Deliveries on their way from an origin to rows.
 
 mod adopted;
+mod bad;
 mod codec;
 mod compressed;
 mod reading;
@@ -81,7 +82,7 @@ impl World {
         if let Some(known) = known_columns(&self.zone, manifest, declared).await? {
             return Ok(known);
         }
-        let plan = infer_plan(&self.zone, manifest, 3)?;
+        let plan = infer_plan(&self.zone, manifest, 3, false)?;
         let schema = inferred_schema(&collect(plan, self.session.task_ctx()).await?)?;
         self.zone.keep_schema(&manifest.source, &manifest.version, &schema).await?;
         known_columns(&self.zone, manifest, None).await.map(|known| known.expect("was just kept"))
