@@ -13,7 +13,9 @@ import sys
 from pysail.spark import SparkConnectServer
 from pyspark.sql import SparkSession
 
-LARGE = "SELECT id AS k, concat('v', CAST(id % 97 AS STRING)) AS v, CAST(id % 3 AS INT) AS p FROM range(0, 200000)"
+# Large enough for several tasks.
+LARGE = """SELECT id AS k, concat('v', CAST(id % 97 AS STRING)) AS v, CAST(id % 3 AS INT) AS p, md5(CAST(id AS STRING)) AS wide
+    FROM range(0, 500000)"""
 NESTED = """SELECT id AS k, named_struct('x', id * 2, 'y', array(named_struct('z', id + 1))) AS s,
     CASE WHEN id % 4 = 3 THEN NULL ELSE concat('a b/', CAST(id % 4 AS STRING)) END AS part FROM range(0, 60)"""
 TABLES = {
@@ -23,7 +25,7 @@ TABLES = {
 }
 QUERIES = {
     "deleted": [
-        "SELECT count(*) AS n, sum(k) AS s, count(DISTINCT v) AS d FROM {}",
+        "SELECT count(*) AS n, sum(k) AS s, count(DISTINCT v) AS d, max(wide) AS w FROM {}",
         "SELECT p, count(*) AS n, min(k) AS low, max(k) AS high FROM {} WHERE k > 500 GROUP BY p ORDER BY p",
         "SELECT count(*) AS n FROM {} WHERE k BETWEEN 900 AND 90100 AND v = 'v7'",
     ],

@@ -19,8 +19,14 @@ fn tables_with_deletion_vectors_and_mapped_columns_are_read_by_two_executors() {
             .collect();
         assert!(log.contains("deletionVector\":{"), "{table} has no deletion vector");
         for query in queries.as_array().unwrap() {
+            // As sets of rows: their order is not what this test is about.
+            let sorted = |rows: &[Value]| {
+                let mut rows: Vec<String> = rows.iter().map(Value::to_string).collect();
+                rows.sort();
+                rows
+            };
             let found = cluster.sql(query[0].as_str().unwrap());
-            assert_eq!(Value::Array(found), query[1], "{table}: {}", query[0]);
+            assert_eq!(sorted(&found), sorted(query[1].as_array().unwrap()), "{table}: {}", query[0]);
             asked += 1;
         }
     }
@@ -43,6 +49,6 @@ fn tables_with_deletion_vectors_and_mapped_columns_are_read_by_two_executors() {
         "-t",
         "CAST(p AS INT) AS p",
     ];
-    cluster.cli(&merge).failed(1, &["unsupported-table", "foreign.deleted", "deletion vectors"]);
+    cluster.cli(&merge).failed(1, &["foreign.deleted can't be written", "deletion vectors on 2 of its files"]);
     assert_eq!(cluster.number("SELECT count(*) AS n FROM foreign.deleted WHERE v = 'new'"), 0);
 }

@@ -15,7 +15,7 @@ use datafusion::{
         TableType,
         listing::PartitionedFile,
         object_store::ObjectStoreUrl,
-        physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource},
+        physical_plan::{FileGroup, FileGroupPartitioner, FileScanConfigBuilder, ParquetSource},
         source::DataSourceExec,
         table_schema::TableSchema,
     },
@@ -202,7 +202,7 @@ impl TableProvider for DeltaTableScan {
                 || Error::new(Code::Internal, format!("files of {} and their values differ in number", self.table)),
             )?;
         let options = state.config_options();
-        let smallest = u64::try_from(options.optimizer.repartition_file_min_size).unwrap_or(u64::MAX);
+        let smallest = options.optimizer.repartition_file_min_size;
         let groups = splits(files, state.config().target_partitions(), smallest);
         let mut parquet = TableParquetOptions::default();
         parquet.global = options.execution.parquet.clone();
@@ -228,43 +228,15 @@ impl TableProvider for DeltaTableScan {
     }
 }
 
-/// At most `partitions` groups of about equal bytes: files larger than a fair share are cut into equal ranges, of which each reads the row
-/// groups that start in it; smaller ones stay whole and go together. Less than `smallest` bytes in all are one group.
-fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: u64) -> Vec<FileGroup> {
-    let total: u64 = files.iter().map(|file| file.object_meta.size).sum();
-    if partitions <= 1 || total < smallest {
-        return vec![FileGroup::new(files)];
-    }
-    let share = total.div_ceil(partitions as u64).max(1);
-    let mut pieces = Vec::new();
-    for file in files {
-        let size = file.object_meta.size;
-        // Half a share more or less is not worth a footer read again.
-        let ranges = ((size + share / 2) / share).max(1);
-        if ranges == 1 {
-            pieces.push(file);
-            continue;
-        }
-        let edge = |n: u64| i64::try_from(u128::from(size) * u128::from(n) / u128::from(ranges)).unwrap_or(i64::MAX);
-        pieces.extend((0..ranges).map(|n| file.clone().with_range(edge(n), edge(n + 1))));
-    }
-    // The largest first, each to the group that has least.
-    let mut order: Vec<usize> = (0..pieces.len()).collect();
-    order.sort_by_key(|&piece| std::cmp::Reverse(pieces[piece].effective_size()));
-    let mut groups = vec![(0u64, Vec::new()); partitions.min(pieces.len())];
-    for piece in order {
-        if let Some(group) = groups.iter_mut().min_by_key(|(bytes, members)| (*bytes, members.len())) {
-            group.0 += pieces[piece].effective_size();
-            group.1.push(piece);
-        }
-    }
-    groups
-        .into_iter()
-        .map(|(_, mut members)| {
-            members.sort_unstable();
-            FileGroup::new(members.into_iter().map(|piece| pieces[piece].clone()).collect())
-        })
-        .collect()
+/// `partitions` groups of equal bytes: files follow one another and are cut where a group is full; a range reads the row groups that start
+/// in it. Less than `smallest` bytes in all are one group.
+fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: usize) -> Vec<FileGroup> {
+    let groups = [FileGroup::new(files)];
+    let split = FileGroupPartitioner::new()
+        .with_target_partitions(partitions)
+        .with_repartition_file_min_size(smallest)
+        .repartition_file_groups(&groups);
+    split.unwrap_or_else(|| groups.to_vec())
 }
 
 /// Statistics of the files with columns in `order`; the file column's are its range.
@@ -337,22 +309,17 @@ mod tests {
 
     #[test]
     fn splits_are_balanced_in_bytes() {
-        let files = |sizes: &[u64]| sizes.iter().map(|size| PartitionedFile::new("f", *size)).collect::<Vec<_>>();
         let shape = |sizes: &[u64], partitions, smallest| {
-            splits(files(sizes), partitions, smallest)
+            let files = sizes.iter().map(|size| PartitionedFile::new("f", *size)).collect();
+            splits(files, partitions, smallest)
                 .iter()
-                .map(|group| group.iter().map(PartitionedFile::effective_size).collect::<Vec<_>>())
+                .map(|group| group.iter().map(PartitionedFile::effective_size).sum::<u64>())
                 .collect::<Vec<_>>()
         };
-        assert_eq!(shape(&[100], 4, 1), [[25], [25], [25], [25]]);
-        assert_eq!(shape(&[100, 1, 1, 1], 2, 1), [vec![50, 1, 1], vec![50, 1]]);
-        assert_eq!(shape(&[9; 12], 3, 1), [[9; 4], [9; 4], [9; 4]]);
-        assert_eq!(shape(&[100, 50], 8, 1000), [[100, 50]]);
-        assert_eq!(shape(&[3, 3], 8, 1), [[1]; 6]);
-        assert_eq!(shape(&[0, 0], 2, 0), [[0], [0]]);
-        let mut ranges: Vec<_> =
-            splits(files(&[101]), 3, 1).iter().flat_map(|group| group.iter().map(PartitionedFile::range)).collect();
-        ranges.sort_unstable();
-        assert_eq!(ranges, [(0, 33), (33, 67), (67, 101)]);
+        assert_eq!(shape(&[100], 4, 1), [25, 25, 25, 25]);
+        assert_eq!(shape(&[100, 2, 2, 2], 2, 1), [53, 53]);
+        assert_eq!(shape(&[9; 12], 3, 1), [36, 36, 36]);
+        assert_eq!(shape(&[95, 95], 5, 1), [38; 5]);
+        assert_eq!(shape(&[100, 50], 8, 1000), [150]);
     }
 }

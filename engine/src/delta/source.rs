@@ -136,11 +136,6 @@ impl FileSource for DeltaSource {
         self.parquet.fmt_extra(t, f)
     }
 
-    /// The plan's splits are the scan's own.
-    fn supports_repartitioning(&self) -> bool {
-        false
-    }
-
     fn try_pushdown_filters(
         &self,
         filters: Vec<Arc<dyn PhysicalExpr>>,

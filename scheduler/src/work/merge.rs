@@ -7,6 +7,7 @@ use trireme_engine::{
     delta::{
         Committed, DataFiles, DeltaWriteExec, Table, WriteOutcome, WriteSpec, commit,
         commit::MergeCommit,
+        feature,
         merge::{
             check, check_keys, duplicate_count, duplicate_count_plan, duplicate_error, duplicate_examples_plan,
             matches_plan, rewrite_plan, touched_files,
@@ -45,6 +46,8 @@ impl Worker {
     ) -> Result<Committed> {
         let Application { name, spec, label, job, .. } = application;
         let keys = &spec.primary_key;
+        // Before anything is read of it: its files may not be what a rewrite takes them for.
+        feature::check_writable(table, true)?;
         let merged = schema::reconcile(name, &table.schema(), &written.incoming, written.policy)?;
         let columns = schema::to_arrow(&merged)?;
         let target = DataFiles::try_new(
