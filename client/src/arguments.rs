@@ -153,7 +153,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   trireme load --table stream.movies --source stream.movies -t 'lower(title) AS title' -t 'CAST(size_mb AS double) AS size_mb'
-  trireme load --table stream.users --source stream.users@20261122T201533123Z --pk email --order-by created_at")]
+  trireme load --table stream.users --source stream.users@20261122T201533123Z --pk email --order-by created_at
+  trireme load --table stream.movies --source stream.movies -t title -t 'strict_cast(size_mb AS double) AS size_mb' \\
+    --on-bad-record quarantine --max-bad-records 100 --expect 'sized:warn=size_mb > 0'")]
     Load {
         /// What the table's rows are made of.
         #[command(flatten)]
@@ -228,6 +230,10 @@ A pipeline file:
         - to_timestamp(created) AS created_at
       order_by: created_at             # optional: of several rows with one key, the one with the greatest stays
       schema_evolution: add_columns    # optional
+      on_bad_record: quarantine        # optional: what does not parse goes to quarantine.vendor_reviews; else the job fails
+      max_bad_records: 100             # optional: more of them fail the job
+      expect:                          # optional
+        - { name: rated, check: rate_value BETWEEN 0 AND 5, on_failure: warn }   # or quarantine, or fail (the default)
   questions:
     analytics.ratings: { sql: questions/ratings.sql }
 
@@ -268,6 +274,24 @@ pub struct TableArguments {
     /// What to do when the columns are not the table's; an error when left out
     #[arg(long, value_name = "HOW")]
     pub schema_evolution: Option<SchemaEvolution>,
+    /// What becomes of a record that does not parse, has values of other types, or fails a strict_cast
+    #[arg(long, value_name = "HOW", default_value = "fail")]
+    pub on_bad_record: OnBadRecord,
+    /// Fail if more records than this go to the quarantine
+    #[arg(long, value_name = "N")]
+    pub max_bad_records: Option<u64>,
+    /// SQL predicate over the result columns, `NAME[:fail|quarantine|warn]=PREDICATE` (repeatable)
+    #[arg(long, value_name = "EXPECTATION")]
+    pub expect: Vec<String>,
+}
+
+/// What becomes of bad records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnBadRecord {
+    /// The job fails and changes nothing
+    Fail,
+    /// They go to the table `quarantine.SCHEMA_TABLE`
+    Quarantine,
 }
 
 /// Several raw versions of a source, applied oldest first, each in a commit of its own.
@@ -317,11 +341,33 @@ pub enum RawCommand {
     /// List the sources
     #[command(after_help = "Examples:\n  trireme raw list\n  trireme raw list --output json | jq .name")]
     List,
-    /// List a source's versions, newest first
-    #[command(after_help = "Examples:\n  trireme raw show vendor.reviews")]
+    /// List a source's versions, newest first, or show one version's columns
+    #[command(after_help = "\
+With a version (or `@current`): its fields, with counts of values by kind, type conflicts, and what is new or gone since the version before.
+
+Examples:
+  trireme raw show vendor.reviews
+  trireme raw show vendor.reviews@20261122T201533123Z
+  trireme raw show vendor.reviews@current --output json")]
     Show {
-        /// Source, `group.name`
+        /// Source, `group.name`, and one of its versions
+        #[arg(value_name = "SOURCE[@VERSION]")]
         source: String,
+    },
+    /// Make a version of files that others put into its folder: find where they can be cut, and keep that
+    #[command(after_help = "\
+A load or merge does the same by itself where it reads such a version.
+
+Examples:
+  trireme raw adopt vendor.reviews                            the newest version that has files only
+  trireme raw adopt vendor.reviews@20261122T201533123Z")]
+    Adopt {
+        /// Source, and its version if not the newest
+        #[arg(value_name = "SOURCE[@VERSION]")]
+        source: String,
+        /// Layout of the bytes; told from the files' names and first bytes when left out
+        #[arg(long)]
+        format: Option<RawFormat>,
     },
 }
 

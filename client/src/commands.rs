@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Exit, Result},
     interrupt::Interrupt,
     job::Job,
-    json::{CommitView, JobView, RawVersionView, RunView, SourceView, TableDetailView, TableView},
+    json::{CommitView, JobView, RawVersionView, RunView, SchemaView, SourceView, TableDetailView, TableView},
     listing,
     output::Output,
     program::say,
@@ -129,6 +129,16 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
             let found = scheduler.answer(scheduler.raw().list_sources(v1::ListSourcesRequest {})).await?;
             context.list::<_, SourceView>(&found.sources, listing::sources)
         }
+        Command::Raw(RawCommand::Show { source }) if source.contains('@') => {
+            let (source, version) = source.split_once('@').unwrap_or((&source, ""));
+            let version = if version == "current" { "" } else { version };
+            let request = v1::DescribeVersionRequest { source: source.to_string(), version: version.to_string() };
+            let found = scheduler.answer(scheduler.raw().describe_version(request)).await?;
+            if context.is_json() {
+                return context.output.json(&SchemaView::from(&found));
+            }
+            context.output.line(listing::schema(&found, context.output.style()))
+        }
         Command::Raw(RawCommand::Show { source }) => {
             let found = scheduler.answer(scheduler.raw().list_versions(v1::ListVersionsRequest { source })).await?;
             context.list::<_, RawVersionView>(&found.versions, listing::raw_versions)
@@ -178,6 +188,7 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
         Command::Jobs(JobsCommand::Watch { .. })
         | Command::Run { .. }
         | Command::Download { .. }
+        | Command::Raw(RawCommand::Adopt { .. })
         | Command::Load { .. }
         | Command::Merge { .. }
         | Command::Question { .. } => Err(Error::new("internal", "this command is no question to the scheduler")),

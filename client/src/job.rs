@@ -64,21 +64,21 @@ impl Job<'_> {
     /// The version it committed, if it did.
     pub fn delta_version(self) -> Option<i64> {
         Some(self.0.delta_version)
-            .filter(|version| *version >= 0 && !matches!(self.0.kind.as_str(), "download" | "pipeline"))
+            .filter(|version| *version >= 0 && !matches!(self.0.kind.as_str(), "download" | "adopt" | "pipeline"))
     }
 
-    /// The version it made: a raw one for a download, else a Delta one.
+    /// The version it made: a raw one for a download or an adoption, else a Delta one.
     pub fn version(self) -> String {
         match self.0.kind.as_str() {
-            "download" => self.0.raw_version.clone(),
+            "download" | "adopt" => self.0.raw_version.clone(),
             _ => self.delta_version().map(|version| version.to_string()).unwrap_or_default(),
         }
     }
 
-    /// Bytes it brought: read from a download's origin, else written to storage.
+    /// Bytes it brought: read from a download's origin or adopted, else written to storage.
     pub fn bytes(self) -> u64 {
         match self.0.kind.as_str() {
-            "download" => self.metrics().bytes_in,
+            "download" | "adopt" => self.metrics().bytes_in,
             _ => self.metrics().bytes_out,
         }
     }

@@ -71,6 +71,12 @@ pub struct JobView {
     stages: Vec<StageView>,
     error: Option<ErrorBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine: Option<QuarantineView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<CheckView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<SchemaView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     answer_rows: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<Box<RawValue>>,
@@ -83,6 +89,7 @@ struct MetricsView {
     rows_in: u64,
     rows_dropped: u64,
     rows_superseded: u64,
+    rows_quarantined: u64,
     rows_inserted: u64,
     rows_updated: u64,
     rows_copied: u64,
@@ -127,6 +134,7 @@ impl JobView {
                 rows_in: metrics.rows_in,
                 rows_dropped: metrics.rows_dropped,
                 rows_superseded: metrics.rows_superseded,
+                rows_quarantined: metrics.rows_quarantined,
                 rows_inserted: metrics.rows_inserted,
                 rows_updated: metrics.rows_updated,
                 rows_copied: metrics.rows_copied,
@@ -138,10 +146,119 @@ impl JobView {
             },
             stages: message.stages.iter().map(StageView::from).collect(),
             error: Error::of_job(message).map(ErrorBody::from),
+            quarantine: message.quarantine.as_ref().map(QuarantineView::from),
+            checks: message.checks.iter().map(CheckView::from).collect(),
+            schema: message.schema.as_ref().map(SchemaView::from),
             answer_rows: (!message.answer.is_empty()).then_some(message.answer_rows),
             answer: answer(message)?,
             parts: message.parts.clone(),
         })
+    }
+}
+
+#[derive(Serialize)]
+struct QuarantineView {
+    table: String,
+    version: Option<i64>,
+    rows: u64,
+    reasons: Vec<ReasonView>,
+    examples: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ReasonView {
+    reason: String,
+    rows: u64,
+}
+
+impl From<&v1::Quarantine> for QuarantineView {
+    fn from(quarantine: &v1::Quarantine) -> Self {
+        let reason = |count: &v1::ReasonCount| ReasonView { reason: count.reason.clone(), rows: count.rows };
+        Self {
+            table: quarantine.table.clone(),
+            version: Some(quarantine.version).filter(|version| *version >= 0),
+            rows: quarantine.rows,
+            reasons: quarantine.reasons.iter().map(reason).collect(),
+            examples: quarantine.examples.clone(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CheckView {
+    name: String,
+    on_failure: &'static str,
+    rows: u64,
+    examples: Vec<String>,
+}
+
+impl From<&v1::CheckCount> for CheckView {
+    fn from(check: &v1::CheckCount) -> Self {
+        let on_failure = match check.on_failure() {
+            v1::OnFailure::Unspecified => "fail",
+            v1::OnFailure::Quarantine => "quarantine",
+            v1::OnFailure::Warn => "warn",
+        };
+        Self { name: check.name.clone(), on_failure, rows: check.rows, examples: check.examples.clone() }
+    }
+}
+
+/// The columns of a raw version.
+#[derive(Serialize)]
+pub struct SchemaView {
+    source: String,
+    version: String,
+    compared_with: Option<String>,
+    fields: Vec<FieldView>,
+    new_fields: Vec<String>,
+    vanished_fields: Vec<String>,
+    undeclared_fields: Vec<String>,
+    missing_fields: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FieldView {
+    path: String,
+    r#type: String,
+    conflict: bool,
+    values: BTreeMap<String, KindView>,
+}
+
+#[derive(Serialize)]
+struct KindView {
+    count: u64,
+    first: PlaceView,
+}
+
+#[derive(Serialize)]
+struct PlaceView {
+    part: String,
+    offset: u64,
+    line: u64,
+}
+
+impl From<&v1::SchemaReport> for SchemaView {
+    fn from(report: &v1::SchemaReport) -> Self {
+        let kind = |kind: &v1::KindCount| {
+            let first = PlaceView { part: kind.part.clone(), offset: kind.offset, line: kind.line };
+            (kind.kind.clone(), KindView { count: kind.values, first })
+        };
+        let field = |field: &v1::SchemaField| FieldView {
+            path: field.path.clone(),
+            r#type: field.r#type.clone(),
+            conflict: field.conflict,
+            values: field.kinds.iter().map(kind).collect(),
+        };
+        Self {
+            source: report.source.clone(),
+            version: report.version.clone(),
+            compared_with: some(report.previous.clone()),
+            fields: report.fields.iter().map(field).collect(),
+            new_fields: report.new_fields.clone(),
+            vanished_fields: report.vanished_fields.clone(),
+            undeclared_fields: report.undeclared_fields.clone(),
+            missing_fields: report.missing_fields.clone(),
+        }
     }
 }
 
@@ -306,6 +423,8 @@ pub struct SourceView {
     current: Option<String>,
     versions: u32,
     bytes: u64,
+    text_bytes: u64,
+    copy_bytes: u64,
 }
 
 impl From<&v1::Source> for SourceView {
@@ -315,6 +434,8 @@ impl From<&v1::Source> for SourceView {
             current: some(source.current.clone()),
             versions: source.versions,
             bytes: source.bytes,
+            text_bytes: source.text_bytes,
+            copy_bytes: source.copy_bytes,
         }
     }
 }
@@ -326,7 +447,10 @@ pub struct RawVersionView {
     current: bool,
     origin: String,
     format: Option<&'static str>,
+    compression: Option<String>,
     bytes: u64,
+    text_bytes: u64,
+    copy_bytes: u64,
     sha256: String,
     etag: Option<String>,
     last_modified: Option<String>,
@@ -341,7 +465,10 @@ impl From<&v1::RawVersion> for RawVersionView {
             current: version.current,
             origin: version.origin.clone(),
             format: raw_format(version.format()),
+            compression: some(version.compression.clone()),
             bytes: version.bytes,
+            text_bytes: version.text_bytes,
+            copy_bytes: version.copy_bytes,
             sha256: version.sha256.clone(),
             etag: some(version.etag.clone()),
             last_modified: some(version.last_modified.clone()),

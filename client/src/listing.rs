@@ -97,16 +97,24 @@ pub fn commits(commits: &[v1::TableCommit]) -> String {
 
 /// The raw zone.
 pub fn sources(sources: &[v1::Source]) -> String {
-    let mut grid = Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("bytes", Right)]);
+    let mut grid =
+        Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("stored", Right), ("text", Right)]);
     for source in sources {
         grid.row([
             source.name.clone(),
             source.current.clone(),
             units::count(source.versions.into()),
-            units::size(source.bytes),
+            units::size(source.bytes + source.copy_bytes),
+            units::size(source.text_bytes),
         ]);
     }
     grid.text()
+}
+
+/// `json`, `csv.gzip`: a format, and the compression around it.
+fn format_name(version: &v1::RawVersion) -> String {
+    let format = raw_format(version.format()).unwrap_or_default();
+    if version.compression.is_empty() { format.to_string() } else { format!("{format}.{}", version.compression) }
 }
 
 /// A source's versions.
@@ -115,7 +123,8 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
         ("version", Left),
         ("", Left),
         ("format", Left),
-        ("bytes", Right),
+        ("stored", Right),
+        ("text", Right),
         ("splits", Right),
         ("downloaded", Left),
         ("origin", Left),
@@ -125,8 +134,9 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
         grid.row([
             version.version.as_str(),
             if version.current { "current" } else { "" },
-            raw_format(version.format()).unwrap_or_default(),
-            &units::size(version.bytes),
+            &format_name(version),
+            &units::size(version.bytes + version.copy_bytes),
+            &units::size(version.text_bytes),
             &units::count(version.splits.into()),
             &when(version.downloaded_at.as_ref()),
             &version.origin,
@@ -134,4 +144,52 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
         ]);
     }
     grid.text()
+}
+
+/// The columns of a raw version.
+pub fn schema(report: &v1::SchemaReport, style: Style) -> String {
+    let mut facts = Facts::default();
+    facts.add("source", &report.source);
+    facts.add("version", &report.version);
+    facts.add("compared with", &report.previous);
+    schema_facts(report, &mut facts);
+    if report.fields.is_empty() {
+        facts.add("fields", "not known yet: JSON is looked through when a table without `schema:` is made of it");
+        return facts.text(style);
+    }
+    let mut grid = Grid::new(&[("field", Left), ("type", Left), ("values", Left), ("conflict", Left)]);
+    for field in &report.fields {
+        let kinds = field.kinds.iter().map(|kind| format!("{} {}", units::count(kind.values), kind.kind));
+        grid.row([
+            field.path.clone(),
+            field.r#type.clone(),
+            kinds.collect::<Vec<_>>().join(", "),
+            if field.conflict { first_places(field) } else { String::new() },
+        ]);
+    }
+    format!("{}\n\n{}", facts.text(style), grid.text())
+}
+
+/// What is remarkable about a raw version's columns.
+pub fn schema_facts(report: &v1::SchemaReport, facts: &mut Facts) {
+    for field in report.fields.iter().filter(|field| field.conflict) {
+        let kinds = field.kinds.iter().map(|kind| format!("{} {}", units::count(kind.values), kind.kind));
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        facts.add("type conflict", format!("{}: {kinds}; {}", field.path, first_places(field)));
+    }
+    for (name, fields) in [
+        ("new fields", &report.new_fields),
+        ("vanished fields", &report.vanished_fields),
+        ("undeclared fields", &report.undeclared_fields),
+        ("missing fields", &report.missing_fields),
+    ] {
+        facts.add(name, fields.join(", "));
+    }
+}
+
+/// Where the first value of each kind is.
+fn first_places(field: &v1::SchemaField) -> String {
+    let kinds = field.kinds.iter().filter(|kind| kind.kind != "null");
+    let places = kinds.map(|kind| format!("first {} in {}, line {}", kind.kind, kind.part, kind.line));
+    places.collect::<Vec<_>>().join("; ")
 }

@@ -179,6 +179,23 @@ impl Reader {
                 ));
             }
         };
+        let on_bad_record = match entry.on_bad_record.as_ref().map(|value| (value, value.value.as_str())) {
+            None | Some((_, "fail")) => v1::OnBadRecord::Unspecified,
+            Some((_, "quarantine")) => v1::OnBadRecord::Quarantine,
+            Some((place, value)) => {
+                return Err(self
+                    .wrong(place, format!("unknown on_bad_record `{value}`"))
+                    .hint("`on_bad_record` is `fail` (the default) or `quarantine`"));
+            }
+        };
+        let expect =
+            entry.expect.iter().map(|expectation| self.expectation(expectation)).collect::<Result<Vec<_>>>()?;
+        let names: Vec<Spanned<String>> = entry.expect.iter().map(|expectation| expectation.name.clone()).collect();
+        if let Some(twice) = repeated(&names) {
+            return Err(self
+                .wrong(twice, format!("expectation `{}` is there twice", twice.value))
+                .hint("give each its own name"));
+        }
         let values = |items: &[Spanned<String>]| items.iter().map(|item| item.value.clone()).collect();
         let value = |item: &Option<Spanned<String>>| item.as_ref().map(|item| item.value.clone()).unwrap_or_default();
         Ok(v1::TableSpec {
@@ -198,6 +215,25 @@ impl Reader {
             order_by: value(&entry.order_by),
             schema_evolution: schema_evolution.into(),
             location: Some(self.location(name)),
+            on_bad_record: on_bad_record.into(),
+            max_bad_records: entry.max_bad_records.as_ref().map(|most| most.value),
+            expect,
+        })
+    }
+
+    fn expectation(&self, entry: &file::ExpectationEntry) -> Result<v1::Expectation> {
+        self.not_empty(&entry.name, "name")?;
+        self.not_empty(&entry.check, "check")?;
+        let on_failure = match &entry.on_failure {
+            None => v1::OnFailure::Unspecified,
+            Some(place) => on_failure(&place.value).ok_or_else(|| {
+                self.wrong(place, format!("unknown on_failure `{}`", place.value)).hint(ON_FAILURE_HINT)
+            })?,
+        };
+        Ok(v1::Expectation {
+            name: entry.name.value.clone(),
+            check: entry.check.value.clone(),
+            on_failure: on_failure.into(),
         })
     }
 
@@ -237,6 +273,19 @@ impl Reader {
     fn at(&self, place: &Spanned<String>, error: Error) -> Error {
         let (line, column) = (place.referenced.line(), place.referenced.column());
         Error { message: format!("{}:{line}:{column}: {}", self.file, error.message), ..error }
+    }
+}
+
+/// What `on_failure` may be.
+pub const ON_FAILURE_HINT: &str = "`on_failure` is `fail` (the default), `quarantine` or `warn`";
+
+/// What becomes of a row that fails an expectation; none for an unknown word.
+pub fn on_failure(word: &str) -> Option<v1::OnFailure> {
+    match word {
+        "fail" => Some(v1::OnFailure::Unspecified),
+        "quarantine" => Some(v1::OnFailure::Quarantine),
+        "warn" => Some(v1::OnFailure::Warn),
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use trireme_proto::v1::job_spec::Spec;
 
 use crate::{
-    arguments::{Arguments, Command, Global, OutputFormat},
+    arguments::{Arguments, Command, Global, OutputFormat, RawCommand},
     commands::{self, Context},
     connection::{DEFAULT_URL, Scheduler, token_from_environment},
     embedded::{Embedded, Settings},
@@ -126,6 +126,7 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
             let (credentials, checksum) = (credentials.as_deref(), checksum.as_deref());
             spec::download(from, to, *format, credentials, checksum, embedded)?
         }
+        Command::Raw(RawCommand::Adopt { source, format }) => spec::adopt(source, *format)?,
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
         Command::Merge { table, primary_key, versions } => spec::merge(table, primary_key, versions)?,
         Command::Question { sql, table } => spec::question(sql, table)?,

@@ -8,6 +8,7 @@ use crate::{
     error::Result,
     grid::{Align, Grid},
     job::{Job, moment},
+    listing,
     output::{Style, printable},
     units,
     watch::Ended,
@@ -26,7 +27,8 @@ pub fn single(job: &v1::Job) -> String {
 }
 
 fn outcomes(jobs: &[v1::Job]) -> String {
-    let mut grid = Grid::new(&[
+    let any_bad = jobs.iter().any(|job| Job(job).metrics().rows_quarantined > 0);
+    let mut names = vec![
         ("name", Left),
         ("kind", Left),
         ("outcome", Left),
@@ -34,16 +36,18 @@ fn outcomes(jobs: &[v1::Job]) -> String {
         ("inserted", Right),
         ("updated", Right),
         ("dropped", Right),
-        ("bytes", Right),
-        ("version", Right),
-        ("duration", Right),
-    ]);
+    ];
+    names.extend(any_bad.then_some(("quarantined", Right)));
+    names.extend([("bytes", Right), ("version", Right), ("duration", Right)]);
+    let mut grid = Grid::new(&names);
     for message in jobs {
         let job = Job(message);
         let metrics = job.metrics();
         // Downloads count no rows.
-        let rows = |n: u64| if message.kind == "download" { String::new() } else { units::count(n) };
-        grid.row([
+        let rows = |n: u64| {
+            if matches!(message.kind.as_str(), "download" | "adopt") { String::new() } else { units::count(n) }
+        };
+        let mut row = vec![
             message.name.clone(),
             message.kind.clone(),
             job.result(),
@@ -51,12 +55,41 @@ fn outcomes(jobs: &[v1::Job]) -> String {
             rows(metrics.rows_inserted),
             rows(metrics.rows_updated),
             rows(metrics.rows_dropped),
-            units::size(job.bytes()),
-            job.version(),
-            duration(job),
-        ]);
+        ];
+        row.extend(any_bad.then(|| rows(metrics.rows_quarantined)));
+        row.extend([units::size(job.bytes()), job.version(), duration(job)]);
+        grid.row(row);
     }
-    grid.text()
+    let remarks: Vec<String> = jobs.iter().flat_map(remarks).collect();
+    if remarks.is_empty() { grid.text() } else { format!("{}\n\n{}", grid.text(), remarks.join("\n")) }
+}
+
+/// Lines on bad records and failed checks of a job.
+fn remarks(job: &v1::Job) -> Vec<String> {
+    let name = printable(&job.name);
+    let mut lines = Vec::new();
+    if let Some(quarantine) = &job.quarantine {
+        lines.push(format!("{name}: {}", quarantined(quarantine)));
+    }
+    lines.extend(job.checks.iter().map(|check| format!("{name}: {}", failed(check))));
+    lines
+}
+
+fn quarantined(quarantine: &v1::Quarantine) -> String {
+    let reasons = quarantine.reasons.iter().take(5);
+    let reasons = reasons.map(|reason| format!("{} {}", units::count(reason.rows), printable(&reason.reason)));
+    let place = match quarantine.version {
+        0.. => format!("in {}", printable(&quarantine.table)),
+        _ => "not committed".to_string(),
+    };
+    let records = if quarantine.rows == 1 { "record" } else { "records" };
+    format!("{} bad {records} {place} ({})", units::count(quarantine.rows), reasons.collect::<Vec<_>>().join(", "))
+}
+
+fn failed(check: &v1::CheckCount) -> String {
+    let example = check.examples.first().map(|example| format!(", first: {}", printable(example))).unwrap_or_default();
+    let rows = if check.rows == 1 { "row fails" } else { "rows fail" };
+    format!("{} {rows} `{}`{example}", units::count(check.rows), printable(&check.name))
 }
 
 fn duration(job: Job<'_>) -> String {
@@ -134,6 +167,7 @@ pub fn details(message: &v1::Job, parts: &[v1::Job], style: Style) -> Result<Str
         ("rows updated", metrics.rows_updated),
         ("rows dropped", metrics.rows_dropped),
         ("rows superseded", metrics.rows_superseded),
+        ("rows quarantined", metrics.rows_quarantined),
         ("rows copied", metrics.rows_copied),
     ] {
         facts.add_number(name, n, units::count);
@@ -143,6 +177,16 @@ pub fn details(message: &v1::Job, parts: &[v1::Job], style: Style) -> Result<Str
     facts.add_number("files added", metrics.files_added, units::count);
     facts.add_number("files removed", metrics.files_removed, units::count);
     facts.add_number("retries", metrics.retries.into(), units::count);
+    if let Some(quarantine) = &message.quarantine {
+        facts.add("quarantine", quarantined(quarantine));
+        quarantine.examples.iter().for_each(|example| facts.add("bad record", example));
+    }
+    for check in &message.checks {
+        facts.add("check", failed(check));
+    }
+    if let Some(report) = &message.schema {
+        listing::schema_facts(report, &mut facts);
+    }
     if let Some(error) = crate::error::Error::of_job(message) {
         facts.add("error", format!("{}: {}", error.code, error.message));
         facts.add("hint", error.hint);

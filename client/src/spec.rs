@@ -5,11 +5,11 @@ use std::path::Path;
 use trireme_proto::v1::{self, job_spec::Spec};
 
 use crate::{
-    arguments::{RawFormat, SchemaEvolution, TableArguments, VersionsArguments},
+    arguments::{OnBadRecord, RawFormat, SchemaEvolution, TableArguments, VersionsArguments},
     error::{Error, Result},
     names::{check_source, check_table},
     origin::Origin,
-    pipeline::read_sql,
+    pipeline::{on_failure, read_sql},
 };
 
 /// `download`; a relative path starts at the current folder.
@@ -32,6 +32,12 @@ pub fn download(
         credentials: credentials.unwrap_or_default().to_string(),
         checksum: checksum.unwrap_or_default().to_string(),
     }))
+}
+
+/// `raw adopt`
+pub fn adopt(source: &str, format: Option<RawFormat>) -> Result<Spec> {
+    let (source, version) = source_and_version(source)?;
+    Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format) }))
 }
 
 /// `load`
@@ -74,20 +80,26 @@ pub fn question(sql: &Path, table: &str) -> Result<Spec> {
     }))
 }
 
-fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::TableSpec> {
-    check_table(&arguments.table)?;
-    let (source, version) = arguments.source.split_once('@').unwrap_or((&arguments.source, ""));
+/// Both sides of `SOURCE[@VERSION]`; no version is an empty one.
+fn source_and_version(text: &str) -> Result<(String, String)> {
+    let (source, version) = text.split_once('@').unwrap_or((text, ""));
     check_source(source)?;
-    if version.is_empty() && arguments.source.contains('@') {
-        return Err(Error::invalid(format!("`{}` names no version after the `@`", arguments.source))
+    if version.is_empty() && text.contains('@') {
+        return Err(Error::invalid(format!("`{text}` names no version after the `@`"))
             .hint(format!("`trireme raw show {source}` lists the versions; without `@` it is the current one")));
     }
+    Ok((source.to_string(), version.to_string()))
+}
+
+fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::TableSpec> {
+    check_table(&arguments.table)?;
+    let (source, version) = source_and_version(&arguments.source)?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Ok(v1::TableSpec {
         table: arguments.table.clone(),
         source: Some(v1::SourceRef {
-            source: source.to_string(),
-            version: version.to_string(),
+            source,
+            version,
             format: raw_format(arguments.format),
             schema: text(&arguments.schema),
             versions: None,
@@ -102,7 +114,30 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         }
         .into(),
         location: None,
+        on_bad_record: match arguments.on_bad_record {
+            OnBadRecord::Fail => v1::OnBadRecord::Unspecified,
+            OnBadRecord::Quarantine => v1::OnBadRecord::Quarantine,
+        }
+        .into(),
+        max_bad_records: arguments.max_bad_records,
+        expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
     })
+}
+
+/// `NAME[:fail|quarantine|warn]=PREDICATE`
+fn expectation(text: &str) -> Result<v1::Expectation> {
+    let wrong = |why: &str| {
+        Error::invalid(format!("--expect: `{text}` {why}"))
+            .hint("write NAME=PREDICATE, or NAME:quarantine=PREDICATE or NAME:warn=PREDICATE")
+    };
+    let Some((head, check)) = text.split_once('=') else { return Err(wrong("has no `=`")) };
+    let (name, word) = head.split_once(':').unwrap_or((head, "fail"));
+    let (name, check) = (name.trim(), check.trim());
+    if name.is_empty() || check.is_empty() {
+        return Err(wrong("has an empty name or predicate"));
+    }
+    let on_failure = on_failure(word.trim()).ok_or_else(|| wrong("says neither fail, quarantine nor warn"))?;
+    Ok(v1::Expectation { name: name.to_string(), check: check.to_string(), on_failure: on_failure.into() })
 }
 
 fn raw_format(format: Option<RawFormat>) -> i32 {
@@ -150,7 +185,20 @@ mod tests {
             "csv",
             "--schema-evolution",
             "add_columns",
+            "--on-bad-record",
+            "quarantine",
+            "--max-bad-records",
+            "3",
+            "--expect",
+            "positive=y >= 0 AND y = y",
+            "--expect",
+            "short: warn = length(z) < 9",
         ]);
+        let expectation = |name: &str, check: &str, on_failure: v1::OnFailure| v1::Expectation {
+            name: name.into(),
+            check: check.into(),
+            on_failure: on_failure.into(),
+        };
         let expected = v1::TableSpec {
             table: "a.t".into(),
             source: Some(v1::SourceRef {
@@ -166,6 +214,12 @@ mod tests {
             order_by: "z DESC".into(),
             schema_evolution: v1::SchemaEvolution::AddColumns.into(),
             location: None,
+            on_bad_record: v1::OnBadRecord::Quarantine.into(),
+            max_bad_records: Some(3),
+            expect: vec![
+                expectation("positive", "y >= 0 AND y = y", v1::OnFailure::Unspecified),
+                expectation("short", "length(z) < 9", v1::OnFailure::Warn),
+            ],
         };
         assert_eq!(merge.unwrap(), Spec::Merge(v1::Merge { spec: Some(expected) }));
     }
@@ -187,6 +241,14 @@ mod tests {
         assert!(versions(&["b.s", "--all-pending"]).unwrap().unwrap().pending);
         assert_eq!(versions(&["b.s", "--versions", "20261101"]).unwrap_err().code, "invalid-spec");
         assert_eq!(versions(&["b.s@20261122T201533123Z", "--all-pending"]).unwrap_err().code, "invalid-spec");
+    }
+
+    #[test]
+    fn an_expectation_that_is_none_is_refused() {
+        for text in ["x", "=x > 1", "a= ", "a:drop=x > 1"] {
+            let line = ["load", "--table", "a.t", "--source", "b.s", "--expect", text];
+            assert_eq!(spec(&line).unwrap_err().code, "invalid-spec", "{text}");
+        }
     }
 
     #[test]

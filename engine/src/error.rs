@@ -56,6 +56,10 @@ codes! {
     EmptySource = "empty-source" => FailedPrecondition,
     /// A value can't be cast to what an expression asks for.
     BadValue = "bad-value" => FailedPrecondition,
+    /// Rows fail an expectation.
+    ExpectationFailed = "expectation-failed" => FailedPrecondition,
+    /// More records are bad than a table's spec allows.
+    TooManyBadRecords = "too-many-bad-records" => FailedPrecondition,
     /// Several rows of one delivery have the same primary key.
     DuplicateKey = "duplicate-key" => FailedPrecondition,
     /// A row's primary key is null.

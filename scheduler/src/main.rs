@@ -58,6 +58,7 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
     let sessions = Sessions::new(cluster.clone(), &storage, settings.time_zone.clone(), settings.target_partitions)?;
     let work = WorkSettings {
         split_size: settings.split_size,
+        copy: settings.raw_seekable_copy,
         target_file_size: settings.target_file_size,
         range_size: settings.range_size,
         origin_timeout: settings.origin_timeout,

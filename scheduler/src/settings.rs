@@ -5,6 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use tokio::net::{TcpListener, lookup_host};
 use trireme_engine::{
     Result,
+    raw::CopyPolicy,
     settings::{LogSettings, invalid, parse_duration, parse_size, parse_time_zone, read_secret, variable},
 };
 
@@ -90,6 +91,9 @@ pub struct Settings {
     /// Silence after which a download's origin is taken for broken, and asked again
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub origin_timeout: Duration,
+    /// Which deliveries get a seekable copy beside them, from which their splits are read in parallel
+    #[arg(long, value_enum, default_value = "compressed")]
+    pub raw_seekable_copy: CopyPolicy,
 
     /// Size of a table's data files
     #[arg(long, default_value = "128MiB", value_parser = parse_size)]
@@ -196,6 +200,8 @@ mod tests {
         let defaults = settings(&[], &[]).unwrap();
         assert_eq!((defaults.ballista_port, defaults.api_port, defaults.min_executors), (50050, 50051, 1));
         assert_eq!((defaults.split_size, defaults.target_file_size), (64 << 20, 128 << 20));
+        assert_eq!(defaults.raw_seekable_copy, CopyPolicy::Compressed);
+        assert_eq!(settings(&["--raw-seekable-copy=all"], &[]).unwrap().raw_seekable_copy, CopyPolicy::All);
         assert_eq!((defaults.executor_timeout.as_secs(), defaults.job_deadline.as_secs()), (8, 21_600));
         assert_eq!((defaults.max_running_jobs, defaults.job_retention.as_secs()), (8, 2_592_000));
         assert_eq!(

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use trireme_engine::{
     Result, Storage,
     raw::{
-        FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch, infer_plan,
+        CopyPolicy, FetchOutcome, FetchRequest, Manifest, RawFormat, RawSource, RawTable, RawZone, fetch, infer_plan,
         inferred_schema, known_columns,
     },
     session::{SessionOptions, session_config, session_state},
@@ -173,11 +173,12 @@ async fn download(storage: &Storage, arguments: &Arguments) -> Result<Manifest> 
     let file = std::fs::canonicalize(&arguments.file).map_err(|error| invalid(&error))?;
     let from = format!("file://{}", file.display());
     let (source, version) = ("bench.raw".parse()?, "20260101T000000000Z".parse()?);
-    let request = FetchRequest::new(storage.root().to_string(), source, version, from);
+    let request =
+        FetchRequest { copy: CopyPolicy::Off, ..FetchRequest::new(storage.root().to_string(), source, version, from) };
     match fetch(&request, &CancellationToken::new(), &|_| {}).await? {
         FetchOutcome::Fetched(fetched) => {
-            let parts = vec![fetched.part];
-            let manifest = Manifest::new(request.source, request.version, fetched.origin, fetched.format, parts);
+            let manifest =
+                Manifest::new(request.source, request.version, fetched.origin, fetched.format, fetched.parts);
             RawZone::new(storage.clone()).publish(&manifest).await?;
             Ok(manifest)
         }
@@ -190,7 +191,7 @@ async fn schema(zone: &RawZone, manifest: &Manifest, context: &SessionContext) -
     if let Some(known) = known_columns(zone, manifest, None).await? {
         return Ok((known, false));
     }
-    let batches = datafusion::physical_plan::collect(infer_plan(zone, manifest, 1)?, context.task_ctx()).await?;
+    let batches = datafusion::physical_plan::collect(infer_plan(zone, manifest, 1, false)?, context.task_ctx()).await?;
     let inferred = inferred_schema(&batches)?;
     Ok((inferred.arrow().unwrap_or_else(|| Arc::new(Schema::empty())), true))
 }

@@ -44,6 +44,19 @@ pub(super) struct TableEntry {
     pub columns: Vec<Spanned<String>>,
     pub order_by: Option<Spanned<String>>,
     pub schema_evolution: Option<Spanned<String>>,
+    pub on_bad_record: Option<Spanned<String>>,
+    pub max_bad_records: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub expect: Vec<ExpectationEntry>,
+}
+
+/// One expectation of a table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExpectationEntry {
+    pub name: Spanned<String>,
+    pub check: Spanned<String>,
+    pub on_failure: Option<Spanned<String>>,
 }
 
 /// One question.

@@ -50,6 +50,11 @@ tables:
       - \"'${HOME}' AS home\"
     order_by: created_at DESC
     schema_evolution: add_columns
+    on_bad_record: quarantine
+    max_bad_records: 10
+    expect:
+      - { name: has text, check: text IS NOT NULL, on_failure: warn }
+      - { name: has titles, check: size(book_titles) > 0 }
   stream.streams: { source: stream.streams, mode: overwrite }
 questions:
   analytics.one: { sql: q.sql }
@@ -89,7 +94,7 @@ fn a_pipeline_is_read() {
                     schema: "a INT, b STRING".into(),
                     ..Default::default()
                 }),
-                location: at(20, 3),
+                location: at(25, 3),
                 ..Default::default()
             }),
         }],
@@ -99,6 +104,7 @@ fn a_pipeline_is_read() {
                 source: Some(v1::SourceRef {
                     source: "vendor.reviews".into(),
                     format: v1::RawFormat::Json.into(),
+                    versions: Some(v1::Versions { pending: true, ..Default::default() }),
                     ..Default::default()
                 }),
                 columns: vec![
@@ -111,13 +117,27 @@ fn a_pipeline_is_read() {
                 order_by: "created_at DESC".into(),
                 schema_evolution: v1::SchemaEvolution::AddColumns.into(),
                 location: at(9, 3),
+                on_bad_record: v1::OnBadRecord::Quarantine.into(),
+                max_bad_records: Some(10),
+                expect: vec![
+                    v1::Expectation {
+                        name: "has text".into(),
+                        check: "text IS NOT NULL".into(),
+                        on_failure: v1::OnFailure::Warn.into(),
+                    },
+                    v1::Expectation {
+                        name: "has titles".into(),
+                        check: "size(book_titles) > 0".into(),
+                        on_failure: v1::OnFailure::Unspecified.into(),
+                    },
+                ],
             }),
         }],
         questions: vec![v1::Question {
             table: "analytics.one".into(),
             sql: "SELECT 1 AS one".into(),
             sql_file: format!("{root}/q.sql"),
-            location: at(22, 3),
+            location: at(27, 3),
         }],
     };
     assert_eq!(pipeline, expected);
@@ -170,6 +190,23 @@ fn every_error_has_its_place_and_a_way_out() {
         (
             "name: x\nquestions: { a.q: { sql: q.sql }\n",
             "p.yaml:2:12: unclosed bracket '{' | see `trireme run --help` for the shape of a pipeline file",
+        ),
+        // Bad records and expectations.
+        (
+            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, on_bad_record: skip }}\n"),
+            "p.yaml:5:55: unknown on_bad_record `skip` | `on_bad_record` is `fail` (the default) or `quarantine`",
+        ),
+        (
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x, on_failure: drop }}] }}\n"
+            ),
+            "p.yaml:5:82: unknown on_failure `drop` | `on_failure` is `fail` (the default), `quarantine` or `warn`",
+        ),
+        (
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, expect: [{{ name: a, check: x }}, {{ name: a, check: y }}] }}\n"
+            ),
+            "p.yaml:5:80: expectation `a` is there twice | give each its own name",
         ),
         // Sources.
         (

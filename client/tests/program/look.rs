@@ -179,12 +179,12 @@ fn tables_and_raw_are_listed() {
           1  2023-11-14 22:13:21 UTC  MERGE      trireme  job-1  rows=7
     ");
     insta::assert_snapshot!(ask(&scheduler, &["raw", "list"]).out, @r"
-    source  current              versions   bytes
-    a.s     20261122T201533123Z         2  2.0 kB
+    source  current              versions  stored     text
+    a.s     20261122T201533123Z         2  3.0 kB  20.0 kB
     ");
     insta::assert_snapshot!(ask(&scheduler, &["raw", "show", "a.s"]).out, @r"
-    version                       format   bytes  splits  downloaded               origin                        sha256
-    20261122T201533123Z  current  csv     1.0 kB       1  2023-11-14 22:13:20 UTC  https://host/a\u{1b}[2Jb.csv  0123456789ab
+    version                       format    stored     text  splits  downloaded               origin                        sha256
+    20261122T201533123Z  current  csv.gzip  1.5 kB  10.0 kB       1  2023-11-14 22:13:20 UTC  https://host/a\u{1b}[2Jb.csv  0123456789ab
     ");
 
     let tables = lines(&ask(&scheduler, &["tables", "list", "--output", "json"]));
@@ -249,4 +249,71 @@ fn a_reader_that_goes_early_is_no_failure() {
         assert_eq!(ended.exit, Some(0), "{ended:?}");
         assert!(!ended.err.contains("panicked"), "{ended:?}");
     }
+}
+
+#[test]
+fn a_versions_columns_are_shown() {
+    let scheduler = with_jobs();
+    insta::assert_snapshot!(ask(&scheduler, &["raw", "show", "a.s@current"]).out, @r"
+    source           a.s
+    version          20261122T201533123Z
+    compared with    20261121T201533123Z
+    type conflict    o.size: 1 null, 1,997 bigint, 2 string; first bigint in part-00000.json, line 1; first string in part-00000.json, line 7
+    new fields       o
+    vanished fields  size, x\u{1b}[2J
+
+    field   type    values                          conflict
+    id      bigint  2,000 bigint
+    o.size  string  1 null, 1,997 bigint, 2 string  first bigint in part-00000.json, line 1; first string in part-00000.json, line 7
+    ");
+    let shown = ask(&scheduler, &["raw", "show", "a.s@current", "--output", "json"]).json();
+    assert_eq!(
+        shown["fields"][1]["values"]["string"],
+        json!({"count": 2, "first": {"part": "part-00000.json", "offset": 70, "line": 7}})
+    );
+    assert_eq!((&shown["fields"][1]["conflict"], &shown["new_fields"]), (&json!(true), &json!(["o"])));
+}
+
+#[test]
+fn bad_records_and_checks_are_told() {
+    let script = Script::default();
+    let reason = |reason: &str, rows| v1::ReasonCount { reason: reason.into(), rows };
+    let merge = v1::Job {
+        metrics: Some(v1::JobMetrics { rows_in: 10, rows_inserted: 7, rows_quarantined: 3, ..Default::default() }),
+        quarantine: Some(v1::Quarantine {
+            table: "quarantine.a_t".into(),
+            version: 5,
+            rows: 3,
+            reasons: vec![reason("malformed", 2), reason("field `id`", 1)],
+            examples: vec!["part-00000.json, line 3: malformed: found `}`".into()],
+        }),
+        checks: vec![v1::CheckCount {
+            name: "sized".into(),
+            on_failure: v1::OnFailure::Warn.into(),
+            rows: 2,
+            examples: vec!["part-00000.json, line 9: sized".into()],
+        }],
+        ..job("job-2", "merge", "a.t", JobState::Succeeded)
+    };
+    let whole = v1::Job { parts: vec!["job-2".into()], ..job("run-1", "pipeline", "p", JobState::Succeeded) };
+    *script.jobs.lock().unwrap() = [merge, whole].into_iter().map(|job| (job.id.clone(), job)).collect();
+    let scheduler = Scheduler::start(script);
+    let shown = ask(&scheduler, &["jobs", "show", "run-1"]).out;
+    assert!(
+        shown.contains("dropped  quarantined")
+            && shown.contains("a.t: 3 bad records in quarantine.a_t (2 malformed, 1 field `id`)"),
+        "{shown}"
+    );
+    assert!(shown.contains("a.t: 2 rows fail `sized`, first: part-00000.json, line 9: sized"), "{shown}");
+    let shown = ask(&scheduler, &["jobs", "show", "job-2"]).out;
+    for text in [
+        "rows quarantined  3",
+        "bad record        part-00000.json, line 3: malformed: found `}`",
+        "check             2 rows fail",
+    ] {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    let shown = ask(&scheduler, &["jobs", "show", "job-2", "--output", "json"]).json();
+    assert_eq!(shown["quarantine"]["reasons"][0], json!({"reason": "malformed", "rows": 2}));
+    assert_eq!((&shown["metrics"]["rows_quarantined"], &shown["checks"][0]["on_failure"]), (&json!(3), &json!("warn")));
 }

@@ -304,8 +304,14 @@ impl Raw for Service {
         &self,
         _: Request<v1::ListSourcesRequest>,
     ) -> Result<Response<v1::ListSourcesResponse>, Status> {
-        let source =
-            v1::Source { name: "a.s".into(), current: "20261122T201533123Z".into(), versions: 2, bytes: 2_000 };
+        let source = v1::Source {
+            name: "a.s".into(),
+            current: "20261122T201533123Z".into(),
+            versions: 2,
+            bytes: 2_000,
+            text_bytes: 20_000,
+            copy_bytes: 1_000,
+        };
         Ok(Response::new(v1::ListSourcesResponse { sources: vec![source] }))
     }
 
@@ -318,6 +324,9 @@ impl Raw for Service {
             origin: "https://host/a\u{1b}[2Jb.csv".into(),
             format: v1::RawFormat::Csv.into(),
             bytes: 1_000,
+            text_bytes: 10_000,
+            copy_bytes: 500,
+            compression: "gzip".into(),
             sha256: "0123456789abcdef".into(),
             splits: 1,
             current: true,
@@ -325,6 +334,44 @@ impl Raw for Service {
             ..Default::default()
         };
         Ok(Response::new(v1::ListVersionsResponse { versions: vec![version] }))
+    }
+
+    async fn describe_version(
+        &self,
+        request: Request<v1::DescribeVersionRequest>,
+    ) -> Result<Response<v1::SchemaReport>, Status> {
+        let asked = request.into_inner();
+        assert_eq!((asked.source.as_str(), asked.version.as_str()), ("a.s", ""));
+        Ok(Response::new(schema_report()))
+    }
+}
+
+/// What a version's columns are said to be.
+fn schema_report() -> v1::SchemaReport {
+    let kind = |kind: &str, values, line| v1::KindCount {
+        kind: kind.into(),
+        values,
+        part: "part-00000.json".into(),
+        offset: 10 * line,
+        line,
+    };
+    let field = |path: &str, r#type: &str, kinds, conflict| v1::SchemaField {
+        path: path.into(),
+        r#type: r#type.into(),
+        kinds,
+        conflict,
+    };
+    v1::SchemaReport {
+        source: "a.s".into(),
+        version: "20261122T201533123Z".into(),
+        fields: vec![
+            field("id", "bigint", vec![kind("bigint", 2_000, 1)], false),
+            field("o.size", "string", vec![kind("null", 1, 4), kind("bigint", 1_997, 1), kind("string", 2, 7)], true),
+        ],
+        previous: "20261121T201533123Z".into(),
+        new_fields: vec!["o".into()],
+        vanished_fields: vec!["size".into(), "x\u{1b}[2J".into()],
+        ..Default::default()
     }
 }
 

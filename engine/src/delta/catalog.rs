@@ -57,6 +57,8 @@ pub struct ColumnDescription {
     pub type_name: String,
     /// Whether it may be null.
     pub nullable: bool,
+    /// What its writer says of it.
+    pub comment: Option<String>,
 }
 
 /// One commit of a table.
@@ -189,6 +191,7 @@ pub fn describe(table: &Table) -> Result<TableDescription> {
             name: field.name.clone(),
             type_name: type_name(&field.data_type),
             nullable: field.nullable,
+            comment: field.metadata.get("comment").map(ToString::to_string),
         })
         .collect();
     let properties = table.snapshot().metadata().configuration();

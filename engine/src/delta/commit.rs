@@ -126,6 +126,21 @@ pub async fn overwrite(table: &Table, schema: &StructType, files: Vec<Add>, labe
     Attempt::on(table, label).commit(info, actions).await
 }
 
+/// Adds files to the version `table` was opened at.
+pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Result<Committed> {
+    feature::check_writable(table, false)?;
+    let info = Info {
+        operation: "WRITE",
+        parameters: vec![("mode", "Append".to_string()), ("partitionBy", "[]".to_string())],
+        metrics: vec![
+            ("numFiles", files.len() as u64),
+            ("numOutputRows", files.iter().filter_map(rows).sum()),
+            ("numOutputBytes", files.iter().map(size).sum()),
+        ],
+    };
+    Attempt::on(table, label).commit(info, files.into_iter().map(Action::Add).collect()).await
+}
+
 /// Adds the source's rows and replaces touched files by their rewritten rest.
 pub async fn merge(table: &Table, merge: MergeCommit<'_>, label: &CommitLabel) -> Result<Committed> {
     feature::check_writable(table, true)?;

@@ -11,6 +11,7 @@ pub mod feature;
 pub mod files;
 pub mod layout;
 pub mod merge;
+pub mod quarantine;
 pub mod scan;
 pub mod schema;
 pub mod source;

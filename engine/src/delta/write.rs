@@ -1,10 +1,10 @@
 //! The plan node that writes rows as uncommitted data files and tells what it wrote, one row per file.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray},
-    compute::filter_record_batch,
+    array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, StringArray},
+    compute::{and, filter_record_batch, prep_null_mask_filter},
     datatypes::{DataType, Field, Schema, SchemaRef},
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -24,19 +24,47 @@ use datafusion::{
 };
 use deltalake_core::kernel::{Add, StructType, schema::cast::cast_record_batch};
 use futures::{StreamExt, stream};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use super::writer::WriteSettings;
-use super::{schema, writer::FileWriter};
+use super::{
+    quarantine::{self, BadRows},
+    schema,
+    writer::FileWriter,
+};
 use crate::{
     Storage, TableName,
     error::{Code, Error, Result},
     plan::TaskScope,
+    raw::places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
 };
 
-/// The optional last input column, boolean: rows where it is not true are dropped and counted (a pipeline's `where:`).
+/// Optional input column, boolean: rows where it is not true are dropped and counted (a pipeline's `where:`).
 pub const KEEP_COLUMN: &str = "__keep";
+/// Optional input column, boolean: of rows that are kept, those where it is not true are superseded by another and counted.
+pub const LATEST_COLUMN: &str = "__latest";
+/// Optional input column, text: a row with a reason goes to the quarantine ([`WriteSpec::bad_rows`]), whatever else it is.
+pub const REASON_COLUMN: &str = "__reason";
+const CHECK_COLUMN: &str = "__check_";
+
+/// The optional input column of a check of [`WriteSpec::checks`], text: what failed; null where nothing did.
+pub fn check_column(index: usize) -> String {
+    format!("{CHECK_COLUMN}{index}")
+}
+
+/// Whether an input column tells of the row, and is none of the table's.
+pub fn is_hidden(name: &str) -> bool {
+    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN)
+        || matches!(name, PART_COLUMN | OFFSET_COLUMN | LENGTH_COLUMN | LINE_COLUMN)
+        || name.starts_with(CHECK_COLUMN)
+}
+
+/// Places of bad rows that a summary names at most.
+const EXAMPLES: usize = 5;
+/// Kinds of reasons that are told apart.
+const REASONS: usize = 200;
 
 /// What to write and where; travels with the plan.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,6 +79,12 @@ pub struct WriteSpec {
     pub keys: Vec<String>,
     /// Sizes and compression.
     pub settings: WriteSettings,
+    /// How many checks there are, see [`check_column`].
+    #[serde(default)]
+    pub checks: usize,
+    /// Where rows with a reason go; without it there must be none.
+    #[serde(default)]
+    pub bad_rows: Option<BadRows>,
 }
 
 impl WriteSpec {
@@ -62,6 +96,8 @@ impl WriteSpec {
             schema: schema.clone(),
             keys: keys.to_vec(),
             settings: WriteSettings::default(),
+            checks: 0,
+            bad_rows: None,
         }
     }
 }
@@ -77,6 +113,13 @@ pub enum Written {
         /// Rows in it.
         rows: u64,
     },
+    /// The same, for the table of the quarantine.
+    BadFile {
+        /// As it will stand in that table's log.
+        add: Box<Add>,
+        /// Rows in it.
+        rows: u64,
+    },
     /// The end of a partition; every partition has exactly one.
     Summary(WriteSummary),
 }
@@ -88,6 +131,21 @@ pub struct WriteSummary {
     pub rows_in: u64,
     /// Rows that [`KEEP_COLUMN`] dropped.
     pub rows_dropped: u64,
+    /// Rows that [`LATEST_COLUMN`] left out.
+    #[serde(default)]
+    pub rows_superseded: u64,
+    /// Rows that went to the quarantine.
+    #[serde(default)]
+    pub rows_quarantined: u64,
+    /// These by what their reason says up to its first `: `.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, u64>,
+    /// Where some of them are, and why.
+    #[serde(default)]
+    pub bad_examples: Vec<String>,
+    /// Of each check, what failed.
+    #[serde(default)]
+    pub checks: Vec<CheckSummary>,
     /// Rows in the files.
     pub rows_written: u64,
     /// Rows written whose key has a null; the job must fail then.
@@ -96,9 +154,18 @@ pub struct WriteSummary {
     pub null_key_example: Option<(String, String)>,
 }
 
+/// What failed of a check, among the rows that did not go to the quarantine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// Rows.
+    pub rows: u64,
+    /// Where some of them are, and what failed.
+    pub examples: Vec<String>,
+}
+
 /// Writes each input partition as data files nobody refers to yet, and returns [`Written`] rows.
 ///
-/// The input has the table's columns by name, in any order, and optionally [`KEEP_COLUMN`].
+/// The input has the table's columns by name, in any order, and optionally those that tell of the row ([`is_hidden`]).
 #[derive(Debug)]
 pub struct DeltaWriteExec {
     input: Arc<dyn ExecutionPlan>,
@@ -118,7 +185,7 @@ impl DeltaWriteExec {
         let schema = schema::to_arrow(&spec.schema)?;
         let given = input.schema();
         let names: Vec<&str> =
-            given.fields().iter().map(|field| field.name().as_str()).filter(|name| *name != KEEP_COLUMN).collect();
+            given.fields().iter().map(|field| field.name().as_str()).filter(|name| !is_hidden(name)).collect();
         let complete = names.len() == schema.fields().len() && names.iter().all(|name| schema.index_of(name).is_ok());
         if !complete {
             let wanted: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
@@ -229,11 +296,25 @@ impl ExecutionPlan for DeltaWriteExec {
             partition,
             memory,
         )?;
+        let bad = match &self.spec.bad_rows {
+            Some(bad_rows) => {
+                let memory = MemoryConsumer::new(format!("DeltaWriteExec[{partition}] quarantine"));
+                Some(bad_rows.writer(
+                    &storage,
+                    &self.spec.settings,
+                    partition,
+                    memory.register(context.memory_pool()),
+                )?)
+            }
+            None => None,
+        };
         let task = WriteTask {
             spec: self.spec.clone(),
             schema: self.schema.clone(),
             cancel: cancel.unwrap_or_default(),
             summary: WriteSummary::default(),
+            store: storage.store(),
+            bad,
         };
         let output = stream::once(task.run(input, writer));
         Ok(Box::pin(RecordBatchStreamAdapter::new(written_schema(), output)))
@@ -245,6 +326,9 @@ struct WriteTask {
     schema: SchemaRef,
     cancel: CancellationToken,
     summary: WriteSummary,
+    store: Arc<dyn ObjectStore>,
+    /// Writer of bad rows.
+    bad: Option<FileWriter>,
 }
 
 impl WriteTask {
@@ -253,13 +337,22 @@ impl WriteTask {
             Ok(()) => {}
             Err(error) => {
                 writer.abort().await;
+                if let Some(bad) = self.bad.take() {
+                    bad.abort().await;
+                }
                 return Err(error);
             }
         }
         let files = writer.finish().await?;
+        let bad = match self.bad.take() {
+            Some(bad) => bad.finish().await?,
+            None => Vec::new(),
+        };
         self.summary.rows_written = files.iter().map(|file| file.rows).sum();
         let files = files.into_iter().map(|file| Written::File { add: Box::new(file.add), rows: file.rows });
+        let bad = bad.into_iter().map(|file| Written::BadFile { add: Box::new(file.add), rows: file.rows });
         let rows = files
+            .chain(bad)
             .chain([Written::Summary(self.summary)])
             .map(|row| serde_json::to_string(&row).map_err(|error| DataFusionError::External(Box::new(error))))
             .collect::<DataFusionResult<Vec<_>>>()?;
@@ -280,25 +373,120 @@ impl WriteTask {
                 batch = input.next() => batch,
             };
             let Some(batch) = batch.transpose()? else { return Ok(()) };
+            let (batch, bad) = self.sort_out(batch)?;
+            if let Some(bad) = bad {
+                self.write_bad(&bad).await?;
+            }
             let batch = self.prepare(batch)?;
             writer.write(&batch).await?;
         }
     }
 
-    /// The rows to keep, in the table's columns and types.
-    fn prepare(&mut self, batch: RecordBatch) -> DataFusionResult<RecordBatch> {
-        let rows_in = batch.num_rows();
-        let batch = match batch.schema().index_of(KEEP_COLUMN) {
-            Ok(index) => {
-                let keep: &BooleanArray = batch.column(index).as_boolean_opt().ok_or_else(|| {
-                    Error::new(Code::Internal, format!("{KEEP_COLUMN} is {}", batch.column(index).data_type()))
-                })?;
-                filter_record_batch(&batch, keep)?
-            }
-            Err(_) => batch,
+    async fn write_bad(&mut self, batch: &RecordBatch) -> DataFusionResult<()> {
+        let (Some(bad_rows), Some(writer)) = (&self.spec.bad_rows, &mut self.bad) else {
+            return Err(Error::new(Code::Internal, "bad rows came to a write that has no place for them").into());
         };
-        self.summary.rows_in += rows_in as u64;
-        self.summary.rows_dropped += (rows_in - batch.num_rows()) as u64;
+        bad_rows.write(&self.store, batch, writer).await
+    }
+
+    /// Counts the rows by what becomes of them: the ones to be written, and the bad ones, if any.
+    fn sort_out(&mut self, batch: RecordBatch) -> DataFusionResult<(RecordBatch, Option<RecordBatch>)> {
+        let rows = batch.num_rows();
+        self.summary.rows_in += rows as u64;
+        let flag = |name: &str| -> Result<Option<BooleanArray>> {
+            let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+            match column.as_boolean_opt() {
+                Some(flag) => Ok(Some(flag.clone())),
+                None => Err(Error::new(Code::Internal, format!("{name} is {}", column.data_type()))),
+            }
+        };
+        let (keep, latest) = (flag(KEEP_COLUMN)?, flag(LATEST_COLUMN)?);
+        let reasons = quarantine::texts(&batch, REASON_COLUMN)?;
+        if reasons.is_none() && self.spec.checks == 0 {
+            return Ok((self.without(batch, keep.as_ref(), latest.as_ref())?, None));
+        }
+        let is_bad = |row: usize| reasons.as_ref().is_some_and(|reasons| reasons.is_valid(row));
+        let is = |flag: &Option<BooleanArray>, row| {
+            flag.as_ref().is_none_or(|flag: &BooleanArray| flag.is_valid(row) && flag.value(row))
+        };
+        self.summary.checks.resize_with(self.spec.checks, CheckSummary::default);
+        for index in 0..self.spec.checks {
+            let Some(failures) = quarantine::texts(&batch, &check_column(index))? else { continue };
+            let check = &mut self.summary.checks[index];
+            for row in (0..rows).filter(|row| failures.is_valid(*row) && !is_bad(*row)) {
+                check.rows += 1;
+                if check.examples.len() < EXAMPLES {
+                    check.examples.push(quarantine::example(&batch, row, failures.value(row))?);
+                }
+            }
+        }
+        let (mut good, mut bad) = (BooleanBufferBuilder::new(rows), BooleanBufferBuilder::new(rows));
+        let summary = &mut self.summary;
+        for row in 0..rows {
+            let is_bad = is_bad(row);
+            let (is_kept, is_latest) = (is(&keep, row), is(&latest, row));
+            bad.append(is_bad);
+            good.append(!is_bad && is_kept && is_latest);
+            match (is_bad, is_kept, is_latest) {
+                (true, ..) => summary.rows_quarantined += 1,
+                (_, false, _) => summary.rows_dropped += 1,
+                (_, _, false) => summary.rows_superseded += 1,
+                _ => {}
+            }
+        }
+        let bad = BooleanArray::new(bad.finish(), None);
+        let bad = if bad.true_count() > 0 { Some(filter_record_batch(&batch, &bad)?) } else { None };
+        if let Some(bad) = &bad {
+            self.count_reasons(bad)?;
+        }
+        let good = BooleanArray::new(good.finish(), None);
+        let good = if good.true_count() == rows { batch } else { filter_record_batch(&batch, &good)? };
+        Ok((good, bad))
+    }
+
+    /// The rows that are kept and the latest.
+    fn without(
+        &mut self,
+        batch: RecordBatch,
+        keep: Option<&BooleanArray>,
+        latest: Option<&BooleanArray>,
+    ) -> DataFusionResult<RecordBatch> {
+        let keep = keep.map(no_nulls);
+        let rows = batch.num_rows() as u64;
+        let kept = keep.as_ref().map_or(rows, |keep| keep.true_count() as u64);
+        let good = match (keep, latest) {
+            (Some(keep), Some(latest)) => and(&keep, &no_nulls(latest))?,
+            (Some(only), None) => only,
+            (None, Some(only)) => no_nulls(only),
+            (None, None) => return Ok(batch),
+        };
+        let batch = filter_record_batch(&batch, &good)?;
+        self.summary.rows_dropped += rows - kept;
+        self.summary.rows_superseded += kept - batch.num_rows() as u64;
+        Ok(batch)
+    }
+
+    fn count_reasons(&mut self, bad: &RecordBatch) -> Result<()> {
+        let Some(reasons) = quarantine::texts(bad, REASON_COLUMN)? else { return Ok(()) };
+        for (row, reason) in reasons.iter().enumerate() {
+            let reason = reason.unwrap_or_default();
+            let kind = reason.split_once(": ").map_or(reason, |(kind, _)| kind);
+            match self.summary.reasons.get_mut(kind) {
+                Some(count) => *count += 1,
+                None => {
+                    let kind = if self.summary.reasons.len() < REASONS { kind } else { "other" };
+                    *self.summary.reasons.entry(kind.to_string()).or_default() += 1;
+                }
+            }
+            if self.summary.bad_examples.len() < EXAMPLES {
+                self.summary.bad_examples.push(quarantine::example(bad, row, reason)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows in the table's columns and types.
+    fn prepare(&mut self, batch: RecordBatch) -> DataFusionResult<RecordBatch> {
         self.check_not_null(&batch)?;
         let batch = cast_record_batch(&batch, self.schema.clone(), false, false).map_err(|error| {
             Error::new(Code::BadValue, format!("a row does not fit table {}: {error}", self.spec.table))
@@ -338,12 +526,18 @@ impl WriteTask {
     }
 }
 
-/// A row as `{a: 1, b: NULL}`, cut where it gets long.
-fn render(batch: &RecordBatch, row: usize) -> Result<String> {
+/// The same flags, false where they were null.
+fn no_nulls(flags: &BooleanArray) -> BooleanArray {
+    if flags.null_count() > 0 { prep_null_mask_filter(flags) } else { flags.clone() }
+}
+
+/// A row as `{a: 1, b: NULL}`, without what tells of it, cut where it gets long.
+pub(super) fn render(batch: &RecordBatch, row: usize) -> Result<String> {
     const LONGEST: usize = 300;
     let options = FormatOptions::default().with_null("NULL");
     let mut text = String::from("{");
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+    let schema = batch.schema();
+    for (field, column) in schema.fields().iter().zip(batch.columns()).filter(|(field, _)| !is_hidden(field.name())) {
         if text.len() > 1 {
             text.push_str(", ");
         }
@@ -361,6 +555,8 @@ fn render(batch: &RecordBatch, row: usize) -> Result<String> {
 pub struct WriteOutcome {
     /// Uncommitted files.
     pub files: Vec<Add>,
+    /// The same for the table of the quarantine.
+    pub bad_files: Vec<Add>,
     /// Partitions that reported.
     pub partitions: u64,
     /// Sum over partitions.
@@ -372,7 +568,7 @@ impl WriteOutcome {
     pub fn collect(batches: &[RecordBatch]) -> Result<Self> {
         let broken = |what: String| Error::new(Code::WorkLost, format!("the writers' report is broken: {what}"));
         let mut outcome = Self::default();
-        let mut rows_in_files = 0;
+        let (mut rows_in_files, mut bad_in_files) = (0, 0);
         for batch in batches {
             let column = batch.column_by_name("written").and_then(|column| column.as_string_opt::<i32>());
             let column = column.ok_or_else(|| broken(format!("columns {:?}", batch.schema().fields())))?;
@@ -382,6 +578,10 @@ impl WriteOutcome {
                         rows_in_files += rows;
                         outcome.files.push(*add);
                     }
+                    Written::BadFile { add, rows } => {
+                        bad_in_files += rows;
+                        outcome.bad_files.push(*add);
+                    }
                     Written::Summary(summary) => {
                         outcome.partitions += 1;
                         outcome.summary.add(summary);
@@ -389,10 +589,13 @@ impl WriteOutcome {
                 }
             }
         }
-        let WriteSummary { rows_in, rows_dropped, rows_written, .. } = outcome.summary;
-        if rows_in_files != rows_written || rows_in != rows_dropped + rows_written {
+        let WriteSummary { rows_in, rows_dropped, rows_superseded, rows_quarantined, rows_written, .. } =
+            outcome.summary;
+        let told = rows_dropped + rows_superseded + rows_quarantined + rows_written;
+        if rows_in_files != rows_written || bad_in_files != rows_quarantined || rows_in != told {
             return Err(broken(format!(
-                "{rows_in} rows came in, {rows_dropped} were dropped, {rows_written} written, files have {rows_in_files}"
+                "{rows_in} rows came in, {rows_dropped} were dropped, {rows_superseded} superseded, {rows_quarantined} \
+                 quarantined, {rows_written} written; files have {rows_in_files}, those of the quarantine {bad_in_files}"
             )));
         }
         Ok(outcome)
@@ -420,8 +623,24 @@ impl WriteSummary {
     fn add(&mut self, other: Self) {
         self.rows_in += other.rows_in;
         self.rows_dropped += other.rows_dropped;
+        self.rows_superseded += other.rows_superseded;
+        self.rows_quarantined += other.rows_quarantined;
         self.rows_written += other.rows_written;
+        for (reason, rows) in other.reasons {
+            *self.reasons.entry(reason).or_default() += rows;
+        }
+        add_examples(&mut self.bad_examples, other.bad_examples);
+        self.checks.resize_with(self.checks.len().max(other.checks.len()), CheckSummary::default);
+        for (check, other) in self.checks.iter_mut().zip(other.checks) {
+            check.rows += other.rows;
+            add_examples(&mut check.examples, other.examples);
+        }
         self.null_keys += other.null_keys;
         self.null_key_example = self.null_key_example.take().or(other.null_key_example);
     }
+}
+
+fn add_examples(examples: &mut Vec<String>, more: Vec<String>) {
+    let room = EXAMPLES.saturating_sub(examples.len());
+    examples.extend(more.into_iter().take(room));
 }

@@ -2,7 +2,7 @@
 //!
 //! The shared part of a scan is DataFusion's own message; expressions go through the session's codec, so that functions and lambdas survive.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::Schema;
 use datafusion::{
@@ -26,7 +26,7 @@ use datafusion_proto::{
 use prost::Message;
 
 use super::{
-    source::{RawSource, RawText, of_config},
+    source::{RawSource, RawText, Tells, of_config},
     task::{RawTask, RawTaskExec},
 };
 use crate::error::{Code, Error};
@@ -48,6 +48,12 @@ struct RawScan {
     /// [`RawText`] as JSON.
     #[prost(string, tag = "2")]
     text: String,
+    /// [`Tells`] as JSON.
+    #[prost(string, tag = "3")]
+    tells: String,
+    /// How texts are stored, as JSON; empty where all are just their files.
+    #[prost(string, tag = "20")]
+    stored: String,
 }
 
 /// [`RawTask`] on the wire.
@@ -58,6 +64,7 @@ enum TaskKind {
     Download = 1,
     Infer = 2,
     List = 3,
+    Adopt = 20,
 }
 
 /// The bytes of a raw node; `None` for any other node. Its children are not in them: `inputs` of [`try_decode`] are.
@@ -71,6 +78,7 @@ pub fn try_encode(
             RawTask::Download => TaskKind::Download,
             RawTask::Infer => TaskKind::Infer,
             RawTask::List => TaskKind::List,
+            RawTask::Adopt => TaskKind::Adopt,
         };
         return Some(Ok(RawNode { scan: None, task: Some(kind.into()) }.encode_to_vec()));
     }
@@ -79,8 +87,12 @@ pub fn try_encode(
     let (config, source) = of_config(data_source)?;
     let encoder = Encoder { codec, converter };
     let scan = config.try_to_proto(&ExecutionPlanEncodeCtx::new(&encoder)).and_then(|config| {
-        let text = serde_json::to_string(source.text()).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(RawScan { config: Some(config), text })
+        let json = |error| DataFusionError::External(Box::new(error));
+        let text = serde_json::to_string(source.text()).map_err(json)?;
+        let tells = serde_json::to_string(&source.tells()).map_err(json)?;
+        let stored = source.stored();
+        let stored = if stored.is_empty() { String::new() } else { serde_json::to_string(stored).map_err(json)? };
+        Ok(RawScan { config: Some(config), text, tells, stored })
     });
     Some(scan.map(|scan| RawNode { scan: Some(scan), task: None }.encode_to_vec()))
 }
@@ -100,10 +112,15 @@ pub fn try_decode(
     };
     let node = RawNode::decode(bytes).map_err(|error| broken(&error.to_string()))?;
     match (node.scan, node.task.map(TaskKind::try_from), inputs) {
-        (Some(RawScan { config: Some(config), text }), None, []) => {
+        (Some(RawScan { config: Some(config), text, tells, stored }), None, []) => {
             let text: RawText = serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
+            let tells: Tells = serde_json::from_str(&tells).map_err(|error| broken(&error.to_string()))?;
+            let stored = match stored.as_str() {
+                "" => BTreeMap::new(),
+                stored => serde_json::from_str(stored).map_err(|error| broken(&error.to_string()))?,
+            };
             let table_schema = FileScanConfig::parse_table_schema_from_proto(&config)?;
-            let source = Arc::new(RawSource::new(text, table_schema));
+            let source = Arc::new(RawSource::new(text, table_schema).with_stored(stored).telling(tells));
             let decoder = Decoder { context: PhysicalPlanDecodeContext::new(context, codec), converter };
             let config = FileScanConfig::try_from_proto(&config, &ExecutionPlanDecodeCtx::new(&decoder), source)?;
             // The message has no field for it; a scan of raw text always keeps its order.
@@ -117,6 +134,9 @@ pub fn try_decode(
             Ok(Arc::new(RawTaskExec::try_new(RawTask::Infer, input.clone())?))
         }
         (None, Some(Ok(TaskKind::List)), [input]) => Ok(Arc::new(RawTaskExec::try_new(RawTask::List, input.clone())?)),
+        (None, Some(Ok(TaskKind::Adopt)), [input]) => {
+            Ok(Arc::new(RawTaskExec::try_new(RawTask::Adopt, input.clone())?))
+        }
         (_, _, inputs) => Err(broken(&format!("unknown kind, with {} inputs", inputs.len()))),
     }
 }

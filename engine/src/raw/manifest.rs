@@ -9,8 +9,9 @@ use crate::{
     names::{RawVersion, SourceName},
 };
 
-/// Format version that this build writes and the newest one it reads.
-const FORMAT_VERSION: u32 = 1;
+/// Newest format version that this build reads. A manifest is written with the oldest version that says all of it: 2 where a part is compressed,
+/// which a reader of version 1 would take for text.
+const FORMAT_VERSION: u32 = 2;
 
 /// How the text of a raw file is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,9 +35,13 @@ impl RawFormat {
         }
     }
 
-    /// The format that a file name's extension tells.
+    /// The format that a file name's extension tells; that of a compression behind it is passed over.
     pub fn of_name(name: &str) -> Option<Self> {
-        let (_, extension) = name.rsplit_once('.')?;
+        let (stem, extension) = name.rsplit_once('.')?;
+        let (_, extension) = match Compression::of_name(name) {
+            Some(_) => stem.rsplit_once('.')?,
+            None => (stem, extension),
+        };
         match extension.to_ascii_lowercase().as_str() {
             "json" | "ndjson" | "jsonl" => Some(Self::Json),
             "csv" => Some(Self::Csv),
@@ -81,6 +86,155 @@ impl FromStr for RawFormat {
     }
 }
 
+/// How a file is compressed as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// RFC 1952, one or more members.
+    Gzip,
+    /// RFC 8878, one or more frames.
+    Zstd,
+    /// One or more streams.
+    Bzip2,
+    /// An archive of files; each is a part.
+    Zip,
+}
+
+impl Compression {
+    /// Name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Zip => "zip",
+        }
+    }
+
+    /// Extension of a stored part.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Gzip => "gz",
+            Self::Zstd => "zst",
+            Self::Bzip2 => "bz2",
+            Self::Zip => "zip",
+        }
+    }
+
+    /// The compression that a file name's extension tells.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (_, extension) = name.rsplit_once('.')?;
+        match extension.to_ascii_lowercase().as_str() {
+            "gz" | "gzip" => Some(Self::Gzip),
+            "zst" | "zstd" => Some(Self::Zstd),
+            "bz2" => Some(Self::Bzip2),
+            "zip" => Some(Self::Zip),
+            _ => None,
+        }
+    }
+
+    /// The compression that a file's first bytes tell; no text starts like that.
+    pub fn of_first_bytes(bytes: &[u8]) -> Option<Self> {
+        // A zstd file may start with a skippable frame, whose magic number ends in any of sixteen digits.
+        let skippable =
+            bytes.first().is_some_and(|byte| byte & 0xf0 == 0x50) && bytes.get(1..4) == Some(b"\x2a\x4d\x18");
+        let bzip2 = bytes.starts_with(b"BZh")
+            && matches!(bytes.get(4..10), Some(b"\x31\x41\x59\x26\x53\x59" | b"\x17\x72\x45\x38\x50\x90"));
+        match bytes {
+            [0x1f, 0x8b, 8, ..] => Some(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
+            [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Some(Self::Zip),
+            _ if skippable => Some(Self::Zstd),
+            _ if bzip2 => Some(Self::Bzip2),
+            _ => None,
+        }
+    }
+
+    /// What undoes it; none for an archive, whose members have one each.
+    pub fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Gzip => Some(Encoding::Gzip),
+            Self::Zstd => Some(Encoding::Zstd),
+            Self::Bzip2 => Some(Encoding::Bzip2),
+            Self::Zip => None,
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a run of bytes is to be decoded to text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// It is the text.
+    Plain,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1951, as in zip.
+    Deflate,
+    /// RFC 8878.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+}
+
+impl Encoding {
+    /// Name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "text",
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+}
+
+/// A file in a zip archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// As the archive has it.
+    pub name: String,
+    /// Its number among all members, from 0.
+    pub index: u32,
+    /// How it is compressed.
+    pub encoding: Encoding,
+    /// Its first byte in the archive.
+    pub offset: u64,
+    /// Length in the archive.
+    pub bytes: u64,
+    /// CRC-32 of its text.
+    pub crc32: u32,
+}
+
+/// A copy of a part's text in the zstd seekable format, whose frames end at the splits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeekableCopy {
+    /// Relative to the version's folder.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// Its frames, in order.
+    pub frames: Vec<Frame>,
+    /// Where the last frame ends in the copy, and its seek table begins.
+    pub frames_end: u64,
+}
+
+/// A zstd frame of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Offset of its first byte in the text.
+    pub text: u64,
+    /// Where it starts in the copy.
+    pub offset: u64,
+}
+
 /// How JSON records follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -91,24 +245,36 @@ pub enum JsonLayout {
     Lines,
 }
 
-/// A place where a file may be cut: a record starts here.
+/// A place where a text may be cut: a record starts here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
-    /// Byte offset.
+    /// Byte offset in the text.
     pub offset: u64,
     /// Line it is on, from 1.
     pub line: u64,
 }
 
-/// One stored file of a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One text of a version: a stored file, or a member of one. Splits, lines and offsets are those of the text, decompressed where it must be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Relative to the version's folder.
+    /// The file as delivered, relative to the version's folder. Members of an archive share it.
     pub path: String,
-    /// Length.
+    /// Length of the file as delivered.
     pub bytes: u64,
-    /// SHA-256, hexadecimal.
+    /// SHA-256 of the file as delivered, hexadecimal.
     pub sha256: String,
+    /// How the file as delivered is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// The member of the archive that this part is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Member>,
+    /// Length of the text; absent where the file is the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_bytes: Option<u64>,
+    /// A copy that can be read from any split on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<SeekableCopy>,
     /// JSON: how its records follow one another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<JsonLayout>,
@@ -138,16 +304,46 @@ pub struct Delivered {
 }
 
 impl Part {
-    /// Byte ranges that together cover the file, each holding whole records, in order. Parquet is cut every `split_size` bytes: a row group
-    /// belongs to the range that its middle is in.
+    /// Length of the text.
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes.unwrap_or(self.bytes)
+    }
+
+    /// Name of the text in its version: the file that it is read from, and `!` with a number for a member of an archive.
+    pub fn text_name(&self) -> String {
+        match (&self.copy, &self.member) {
+            (Some(copy), _) => copy.path.clone(),
+            (None, Some(member)) => format!("{}!{}", self.path, member.index),
+            (None, None) => self.path.clone(),
+        }
+    }
+
+    /// The file as delivered, with the member's name, for messages.
+    pub fn shown(&self) -> String {
+        match &self.member {
+            Some(member) => format!("{}, member {}", self.path, member.name),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Byte ranges that together cover the text, each holding whole records, in order; only one where there is no way to begin in the middle.
+    /// Parquet is cut every `split_size` bytes: a row group belongs to the range that its middle is in.
     pub fn ranges(&self, split_size: u64) -> Vec<std::ops::Range<u64>> {
-        let starts: Vec<u64> = if self.splits.is_empty() {
+        let starts: Vec<u64> = if self.compression.is_some() && self.copy.is_none() {
+            vec![0]
+        } else if self.splits.is_empty() {
             (0..self.bytes).step_by(usize::try_from(split_size.max(1)).unwrap_or(usize::MAX)).collect()
         } else {
             std::iter::once(0).chain(self.splits.iter().skip(1).map(|split| split.offset)).collect()
         };
-        let ends = starts.iter().skip(1).copied().chain([self.bytes]);
+        let ends = starts.iter().skip(1).copied().chain([self.text_bytes()]);
         starts.iter().copied().zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
+    }
+
+    /// The line that a range of [`Part::ranges`] starts on, from 1.
+    pub fn line_of(&self, start: u64) -> u64 {
+        let split = self.splits.iter().find(|split| split.offset == start && start > 0);
+        split.map_or(1, |split| split.line)
     }
 }
 
@@ -180,8 +376,9 @@ impl Manifest {
     /// A manifest of what one or more downloads of a version stored.
     pub fn new(source: SourceName, version: RawVersion, origin: String, format: RawFormat, parts: Vec<Part>) -> Self {
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let format_version = if parts.iter().any(|part| part.compression.is_some()) { 2 } else { 1 };
         Self {
-            format_version: FORMAT_VERSION,
+            format_version,
             source,
             version,
             origin,
@@ -200,12 +397,36 @@ impl Manifest {
             etag: self.etag.clone(),
             last_modified: self.last_modified.clone(),
         };
-        part.delivered.clone().or_else(|| (self.parts.len() == 1).then(only))
+        // Members of an archive are parts of one file.
+        let one_file = self.parts.iter().all(|other| other.path == part.path);
+        part.delivered.clone().or_else(|| one_file.then(only))
     }
 
-    /// Length of all parts.
+    /// Length of all files as delivered.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum()
+        // Members of an archive follow one another.
+        let shared = |index: usize, part: &Part| index > 0 && self.parts[index - 1].path == part.path;
+        self.parts.iter().enumerate().filter(|(index, part)| !shared(*index, part)).map(|(_, part)| part.bytes).sum()
+    }
+
+    /// Length of all texts.
+    pub fn text_bytes(&self) -> u64 {
+        self.parts.iter().map(Part::text_bytes).sum()
+    }
+
+    /// Length of all copies.
+    pub fn copy_bytes(&self) -> u64 {
+        self.parts.iter().filter_map(|part| part.copy.as_ref()).map(|copy| copy.bytes).sum()
+    }
+
+    /// Bytes that a scan of all of it reads.
+    pub fn read_bytes(&self) -> u64 {
+        let read = |part: &Part| match (&part.copy, &part.member) {
+            (Some(copy), _) => copy.frames_end,
+            (None, Some(member)) => member.bytes,
+            (None, None) => part.bytes,
+        };
+        self.parts.iter().map(read).sum()
     }
 
     /// Records of all parts, if each was counted.
@@ -221,11 +442,11 @@ impl Manifest {
         }
         let broken = |error: serde_json::Error| Error::new(Code::Storage, format!("{path} is not a manifest: {error}"));
         let head: Head = serde_json::from_slice(text).map_err(broken)?;
-        if head.format_version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&head.format_version) {
             return Err(Error::new(
                 Code::Storage,
                 format!(
-                    "{path} has format version {}, and this build reads version {FORMAT_VERSION}",
+                    "{path} has format version {}, and this build reads versions 1 to {FORMAT_VERSION}",
                     head.format_version
                 ),
             )
@@ -261,22 +482,14 @@ mod tests {
 
     #[test]
     fn a_later_form_is_refused() {
-        let later = WRITTEN_BY_VERSION_1.replace("\"format_version\": 1", "\"format_version\": 2, \"new\": {}");
+        let later = WRITTEN_BY_VERSION_1.replace("\"format_version\": 1", "\"format_version\": 3, \"new\": {}");
         let error = Manifest::from_json(later.as_bytes(), "raw/x/_manifest.json").unwrap_err();
-        assert!(error.message.contains("raw/x/_manifest.json has format version 2"), "{error}");
+        assert!(error.message.contains("raw/x/_manifest.json has format version 3"), "{error}");
     }
 
     #[test]
     fn parquet_is_cut_by_size() {
-        let part = Part {
-            path: "p".into(),
-            bytes: 10,
-            sha256: String::new(),
-            layout: None,
-            splits: Vec::new(),
-            records: None,
-            delivered: None,
-        };
+        let part = Part { path: "p".into(), bytes: 10, ..Part::default() };
         assert_eq!(part.ranges(4), vec![0..4, 4..8, 8..10]);
         assert_eq!(part.ranges(0).len(), 10);
     }
@@ -294,5 +507,57 @@ mod tests {
         }
         assert_eq!(RawFormat::of_name("x.JSONL"), Some(RawFormat::Json));
         assert_eq!(RawFormat::of_name("books"), None);
+        assert_eq!(RawFormat::of_name("books.json.GZ"), Some(RawFormat::Json));
+        assert_eq!(RawFormat::of_name("csv.zst"), None);
+    }
+
+    #[test]
+    fn compressions_are_detected() {
+        for (bytes, compression) in [
+            (&b"\x1f\x8b\x08\0"[..], Some(Compression::Gzip)),
+            (b"\x28\xb5\x2f\xfd", Some(Compression::Zstd)),
+            (b"\x5e\x2a\x4d\x18", Some(Compression::Zstd)),
+            (b"BZh91AY&SY..", Some(Compression::Bzip2)),
+            (b"BZh9,1AY&SY", None),
+            (b"PK\x03\x04", Some(Compression::Zip)),
+            (b"PAR1", None),
+            (b"", None),
+        ] {
+            assert_eq!(Compression::of_first_bytes(bytes), compression, "{bytes:?}");
+        }
+        assert_eq!(Compression::of_name("x.csv.BZ2"), Some(Compression::Bzip2));
+        assert_eq!(Compression::of_name("gz"), None);
+    }
+
+    #[test]
+    fn what_is_compressed_is_not_for_readers_of_version_1() {
+        let member = |index| Member {
+            name: format!("{index}.csv"),
+            index,
+            encoding: Encoding::Deflate,
+            offset: 40,
+            bytes: 8,
+            crc32: 1,
+        };
+        let part = |index| Part {
+            path: "part-00000.zip".into(),
+            bytes: 100,
+            compression: Some(Compression::Zip),
+            member: Some(member(index)),
+            text_bytes: Some(30),
+            splits: vec![Split { offset: 0, line: 1 }, Split { offset: 20, line: 3 }],
+            ..Part::default()
+        };
+        let (source, version) = ("a.b".parse().unwrap(), RawVersion::at(chrono::Utc::now()));
+        let manifest = Manifest::new(source, version, "file:///x.zip".into(), RawFormat::Csv, vec![part(0), part(1)]);
+        assert_eq!(manifest.format_version, 2);
+        assert_eq!((manifest.bytes(), manifest.text_bytes(), manifest.read_bytes()), (100, 60, 16));
+        assert_eq!(manifest.parts[1].text_name(), "part-00000.zip!1");
+        assert_eq!(manifest.parts[0].ranges(1), vec![0..30]);
+        assert_eq!(Manifest::from_json(&manifest.to_json().unwrap(), "m").unwrap(), manifest);
+        let mut copied = part(0);
+        let frames = vec![Frame { text: 0, offset: 0 }, Frame { text: 20, offset: 9 }];
+        copied.copy = Some(SeekableCopy { path: "c.zst".into(), bytes: 50, frames, frames_end: 17 });
+        assert_eq!((copied.ranges(1), copied.text_name()), (vec![0..20, 20..30], "c.zst".to_string()));
     }
 }

@@ -3,30 +3,35 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
-use bytes::Bytes;
-use datafusion::{common::runtime::SpawnedTask, error::DataFusionError, physical_plan::metrics::Count};
+use datafusion::{error::DataFusionError, physical_plan::metrics::Count};
 use futures::stream::BoxStream;
-use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 
-use super::{json::lex::Stop, zone::RawZone};
+use super::{
+    json::lex::Stop,
+    manifest::Part,
+    stored::{Stored, TextChunks, TextFile},
+    zone::RawZone,
+};
 use crate::error::{Code, Error, Result};
-
-/// Bytes asked of the store at once. One such read is under way while the one before is decoded.
-const READ_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A batch ends after so much text, however few records that is.
 const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Longest record. A quote or a bracket that is never closed would otherwise take the rest of the file into memory.
-const MAX_RECORD: usize = 256 * 1024 * 1024;
+pub(crate) const MAX_RECORD: usize = 256 * 1024 * 1024;
 
 /// How far back from a split the start of its line is looked for.
 const LINE_BEFORE: u64 = 64 * 1024;
 
+/// Bytes that are shown before and after a place.
+const BEFORE: u64 = 30;
+const AFTER: u64 = 50;
+const KEPT: usize = (BEFORE + AFTER) as usize;
+
 /// Text that is not what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Malformed {
-    /// Offset in the file.
+    /// Offset in the text.
     pub offset: u64,
     /// What was found, and what was expected.
     pub what: String,
@@ -61,11 +66,10 @@ pub(crate) trait Decode: Send + Sync + 'static {
     fn finish(&mut self) -> Result<RecordBatch, Malformed>;
 }
 
-/// A byte range of a file in a store.
+/// A byte range of a text in a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
-    pub store: Arc<dyn ObjectStore>,
-    pub path: Path,
+    pub file: TextFile,
     pub range: Range<u64>,
     /// Counts the bytes that were read.
     pub bytes_read: Count,
@@ -78,15 +82,15 @@ pub(crate) struct PieceReader<D> {
     /// Text at hand; `done` bytes of it are done with.
     text: Vec<u8>,
     done: usize,
-    /// Offset in the file of `text`'s end.
+    /// Offset in the whole text of `text`'s end.
     read_to: u64,
-    ahead: Option<SpawnedTask<object_store::Result<Bytes>>>,
+    chunks: Option<TextChunks>,
 }
 
 impl<D: Decode> PieceReader<D> {
     pub fn new(piece: Piece, decoder: D) -> Self {
         let read_to = piece.range.start;
-        Self { piece, decoder, text: Vec::new(), done: 0, read_to, ahead: None }
+        Self { piece, decoder, text: Vec::new(), done: 0, read_to, chunks: None }
     }
 
     /// Batches of up to `rows` rows.
@@ -138,36 +142,16 @@ impl<D: Decode> PieceReader<D> {
             return Err(self.located(Malformed { offset: record, what, path: Vec::new() }).await.into());
         }
         let enough = self.text.len() * 2;
-        loop {
-            let ahead = match self.ahead.take() {
-                Some(ahead) => ahead,
-                None => self.read_ahead(self.read_to),
-            };
-            let bytes = ahead.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let bytes = bytes.map_err(storage_error)?;
+        let Self { piece, chunks, .. } = self;
+        let chunks = chunks.get_or_insert_with(|| piece.file.chunks(piece.range.clone(), piece.bytes_read.clone()));
+        while let Some(bytes) = chunks.next().await? {
             self.read_to += bytes.len() as u64;
-            self.piece.bytes_read.add(bytes.len());
-            if self.read_to < self.piece.range.end {
-                self.ahead = Some(self.read_ahead(self.read_to));
-            }
             self.text.extend_from_slice(&bytes);
             if self.text.len() >= enough || self.read_to >= self.piece.range.end {
-                return Ok(());
+                break;
             }
         }
-    }
-
-    fn read_ahead(&self, from: u64) -> SpawnedTask<object_store::Result<Bytes>> {
-        let Piece { store, path, range, .. } = self.piece.clone();
-        let range = from..range.end.min(from + READ_BYTES);
-        SpawnedTask::spawn(async move {
-            let bytes = store.get_range(&path, range.clone()).await?;
-            if bytes.len() as u64 != range.end - range.start {
-                let source = format!("{} bytes where {} were asked for", bytes.len(), range.end - range.start).into();
-                return Err(object_store::Error::Generic { store: "raw", source });
-            }
-            Ok(bytes)
-        })
+        Ok(())
     }
 
     async fn located(&self, malformed: Malformed) -> Error {
@@ -183,39 +167,60 @@ pub(crate) fn storage_error(error: object_store::Error) -> DataFusionError {
     }
 }
 
+/// Bytes before a piece in which the start of its first line is looked for, to know how far that line is indented.
+pub(crate) const INDENT_BEFORE: u64 = 1024;
+
+/// The text right before a piece.
+pub(crate) async fn text_before(file: &TextFile, start: u64) -> Result<Vec<u8>, DataFusionError> {
+    // A text that can only be decoded from its start is one piece.
+    if start == 0 { Ok(Vec::new()) } else { file.read(start.saturating_sub(INDENT_BEFORE)..start).await }
+}
+
 /// Says where in its file malformed text is, by reading the piece again: line, column, field and the text itself.
 async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
-    let manifest = RawZone::manifest_beside(piece.store.as_ref(), &piece.path).await;
-    let name = piece.path.filename().unwrap_or_default();
-    let file = match &manifest {
-        Some(manifest) => format!("{}@{} ({}, stored as {name})", manifest.source, manifest.version, manifest.origin),
-        None => piece.path.to_string(),
+    let path = &piece.file.path;
+    let manifest = RawZone::manifest_beside(piece.file.store.as_ref(), path).await.ok();
+    let name = path.filename().unwrap_or_default();
+    let part = manifest.as_ref().and_then(|manifest| manifest.parts.iter().find(|part| part.text_name() == name));
+    // A plan has no more frames of a copy than its ranges need, and lines are counted from before them.
+    let text = match part {
+        Some(part) => TextFile { stored: Arc::new(Stored::of(part, &RawZone::folder_of(path))), ..piece.file.clone() },
+        None => piece.file.clone(),
     };
-    let part = manifest.as_ref().and_then(|manifest| manifest.parts.iter().find(|part| part.path == name));
+    let file = match &manifest {
+        Some(manifest) => {
+            let stored = part.map_or_else(|| name.to_string(), Part::shown);
+            format!("{}@{} ({}, stored as {stored})", manifest.source, manifest.version, manifest.origin)
+        }
+        None => path.to_string(),
+    };
     let splits = part.map(|part| part.splits.as_slice()).unwrap_or_default();
     let known = splits.iter().rev().find(|split| split.offset <= malformed.offset);
-    let (mut at, mut line) = known.map_or((0, 1), |split| (split.offset, split.line));
+    let (from, mut line) = known.map_or((0, 1), |split| (split.offset, split.line));
     // A split may be in the middle of a line; a line that began very much earlier is counted from there.
-    let mut line_start = at.saturating_sub(LINE_BEFORE);
-    if let Ok(before) = piece.store.get_range(&piece.path, line_start..at).await
-        && let Some(last) = memchr::memrchr(b'\n', &before)
-    {
-        line_start += last as u64 + 1;
-    }
-    while at < malformed.offset {
-        let to = malformed.offset.min(at + READ_BYTES);
-        let Ok(bytes) = piece.store.get_range(&piece.path, at..to).await else { break };
-        line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
-        if let Some(last) = memchr::memrchr(b'\n', &bytes) {
+    let mut line_start = from.saturating_sub(LINE_BEFORE);
+    let size = piece.range.end.max(part.map_or(0, Part::text_bytes));
+    let mut chunks = text.chunks(line_start..size.min(malformed.offset + AFTER), Count::new());
+    let mut at = line_start;
+    let mut around = Vec::new();
+    while let Ok(Some(chunk)) = chunks.next().await {
+        // Of what is before the split only the last line break matters, of what is after the place none.
+        let upto = |offset: u64| chunk.len().min(usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX));
+        let (split, place) = (upto(from), upto(malformed.offset));
+        line += memchr::memchr_iter(b'\n', chunk.get(split..place).unwrap_or_default()).count() as u64;
+        if let Some(last) = memchr::memrchr(b'\n', chunk.get(..place).unwrap_or_default()) {
             line_start = at + last as u64 + 1;
         }
-        at = to;
+        at += chunk.len() as u64;
+        around.extend_from_slice(&chunk);
+        let passed = around.len().saturating_sub(KEPT);
+        around.drain(..passed);
     }
     let column = malformed.offset.saturating_sub(line_start) + 1;
-    let around = malformed.offset.saturating_sub(30).max(line_start)..malformed.offset + 50;
-    let size = piece.range.end.max(part.map_or(0, |part| part.bytes));
-    let excerpt = match piece.store.get_range(&piece.path, around.start.min(size)..around.end.min(size)).await {
-        Ok(bytes) if !bytes.is_empty() => excerpt(&bytes),
+    let first = malformed.offset.saturating_sub(BEFORE).max(line_start);
+    let shown = usize::try_from(at - first.min(at)).unwrap_or(usize::MAX).min(around.len());
+    let excerpt = match around.get(around.len() - shown..) {
+        Some(bytes) if !bytes.is_empty() => excerpt(bytes),
         _ => String::new(),
     };
     let field = malformed.path.iter().rev().map(String::as_str).collect::<Vec<_>>().join(".");

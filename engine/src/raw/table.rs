@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
@@ -23,8 +23,10 @@ use object_store::ObjectMeta;
 use super::{
     csv::header::{csv_schema, empty},
     manifest::{JsonLayout, Manifest, Part, RawFormat},
+    places::place_fields,
     scanner::DEFAULT_SPLIT_SIZE,
-    source::{RawSource, RawText},
+    source::{RawSource, RawText, Tells},
+    stored::{Stored, text_path},
     zone::RawZone,
 };
 use crate::error::{Code, Error, Result};
@@ -35,12 +37,38 @@ pub struct RawTable {
     zone: RawZone,
     manifest: Arc<Manifest>,
     schema: SchemaRef,
+    tells: Tells,
 }
 
 impl RawTable {
     /// The version that the manifest tells of, with these columns.
     pub fn new(zone: RawZone, manifest: Manifest, schema: SchemaRef) -> Self {
-        Self { zone, manifest: Arc::new(manifest), schema }
+        Self { zone, manifest: Arc::new(manifest), schema, tells: Tells::Nothing }
+    }
+
+    /// The same with [`place_fields`] behind the columns. Parquet has no places: nothing of it is a text record.
+    ///
+    /// # Errors
+    /// `SchemaMismatch` when a column has the name of one of them.
+    pub fn telling(self, tells: Tells) -> Result<Self> {
+        if tells == Tells::Nothing || self.manifest.format == RawFormat::Parquet {
+            return Ok(self);
+        }
+        let places = place_fields();
+        if let Some(place) = places.iter().find(|place| self.schema.index_of(place.name()).is_ok()) {
+            return Err(Error::new(
+                Code::SchemaMismatch,
+                format!(
+                    "{}@{} has a column `{}`, a name that bad records and checks need",
+                    self.manifest.source,
+                    self.manifest.version,
+                    place.name()
+                ),
+            )
+            .hint("leave it out by a `schema:` of the source"));
+        }
+        let fields: Vec<_> = self.schema.fields().iter().cloned().chain(places).collect();
+        Ok(Self { schema: Arc::new(Schema::new(fields)), tells, ..self })
     }
 
     /// Its parts' ranges, whole records each, as DataFusion names them.
@@ -58,26 +86,31 @@ impl RawTable {
     fn source(&self) -> Arc<dyn FileSource> {
         let table_schema = TableSchema::from(self.schema.clone());
         let folder = self.zone.folder(&self.manifest.source, &self.manifest.version);
+        let stored = || Stored::of_parts(&self.manifest, &folder);
         match self.manifest.format {
             RawFormat::Parquet => Arc::new(ParquetSource::new(table_schema)),
-            RawFormat::Csv => Arc::new(RawSource::new(RawText::Csv, table_schema)),
+            RawFormat::Csv => {
+                Arc::new(RawSource::new(RawText::Csv, table_schema).with_stored(stored()).telling(self.tells))
+            }
             RawFormat::Json => {
                 let layouts =
                     || self.manifest.parts.iter().map(|part| (part, part.layout.unwrap_or(JsonLayout::Lines)));
                 let layout = layouts().next().map_or(JsonLayout::Lines, |(_, layout)| layout);
                 let others = layouts().filter(|(_, other)| *other != layout);
-                let others = others.map(|(part, _)| folder.clone().join(part.path.as_str()).to_string()).collect();
-                Arc::new(RawSource::new(RawText::Json { layout, others }, table_schema))
+                let others = others.map(|(part, _)| text_path(part, &folder).to_string()).collect();
+                let source = RawSource::new(RawText::Json { layout, others }, table_schema);
+                Arc::new(source.with_stored(stored()).telling(self.tells))
             }
         }
     }
 }
 
+/// A part's text as DataFusion knows a file.
 fn object_meta(zone: &RawZone, manifest: &Manifest, part: &Part) -> ObjectMeta {
     ObjectMeta {
-        location: zone.folder(&manifest.source, &manifest.version).join(part.path.as_str()),
+        location: text_path(part, &zone.folder(&manifest.source, &manifest.version)),
         last_modified: chrono::DateTime::UNIX_EPOCH,
-        size: part.bytes,
+        size: part.text_bytes(),
         e_tag: None,
         version: None,
     }
@@ -113,7 +146,7 @@ impl TableProvider for RawTable {
     }
 
     fn statistics(&self) -> Option<Statistics> {
-        let bytes = usize::try_from(self.manifest.bytes()).map_or(Precision::Absent, Precision::Inexact);
+        let bytes = usize::try_from(self.manifest.text_bytes()).map_or(Precision::Absent, Precision::Inexact);
         let records = self.manifest.records().and_then(|records| usize::try_from(records).ok());
         let mut statistics = Statistics::new_unknown(&self.schema);
         statistics.total_byte_size = bytes;

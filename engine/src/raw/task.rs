@@ -26,15 +26,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adopt::{self, AdoptTask},
     fetch::{
         FetchOutcome, FetchRequest, fetch,
         listing::{ListRequest, Listed, list},
     },
-    infer::{JsonType, RawSchema},
+    infer::{Observed, RawSchema},
     json::observe::Observer,
     manifest::{JsonLayout, Manifest},
-    piece::{Piece, PieceReader},
+    piece::{INDENT_BEFORE, Piece, PieceReader, text_before},
+    places::Lines,
     scanner::DEFAULT_SPLIT_SIZE,
+    stored::{Stored, TextFile, text_path},
     zone::RawZone,
 };
 use crate::{
@@ -50,8 +53,10 @@ pub enum RawTask {
     Download,
     /// [`ListRequest`] to a list of [`Listed`].
     List,
-    /// [`InferPiece`] to [`JsonType`].
+    /// [`InferPiece`] to [`Observed`].
     Infer,
+    /// [`AdoptTask`] to [`adopt::AdoptDone`].
+    Adopt,
 }
 
 /// A range of a JSON part whose types are to be inferred.
@@ -59,9 +64,12 @@ pub enum RawTask {
 pub struct InferPiece {
     /// Storage root.
     pub storage: String,
-    /// Whole path of the part in its store.
+    /// Whole path of the part's text in its store.
     pub path: String,
-    /// Length of the part.
+    /// How the part is stored.
+    #[serde(default)]
+    pub stored: Stored,
+    /// Length of the part's text.
     pub bytes: u64,
     /// First byte.
     pub start: u64,
@@ -69,6 +77,15 @@ pub struct InferPiece {
     pub end: u64,
     /// How records follow one another.
     pub layout: JsonLayout,
+    /// Index of the part.
+    #[serde(default)]
+    pub part: u32,
+    /// Line that the first byte is on, from 1.
+    #[serde(default)]
+    pub line: u64,
+    /// Bad records are passed over, not refused.
+    #[serde(default)]
+    pub lenient: bool,
 }
 
 /// Runs a [`RawTask`] for each row of its input.
@@ -121,6 +138,7 @@ impl ExecutionPlan for RawTaskExec {
             RawTask::Download => "DownloadExec",
             RawTask::List => "ListExec",
             RawTask::Infer => "InferExec",
+            RawTask::Adopt => "AdoptExec",
         }
     }
 
@@ -183,6 +201,10 @@ impl ExecutionPlan for RawTaskExec {
                             let piece: InferPiece = parse(row)?;
                             to_json(&infer_piece(piece, bytes.clone(), rows_per_batch).await?)?
                         }
+                        RawTask::Adopt => {
+                            let task: AdoptTask = parse(row)?;
+                            to_json(&adopt::run(task, bytes.clone(), &cancel).await?)?
+                        }
                     });
                 }
                 Ok(RecordBatch::try_new(json_column(), vec![Arc::new(StringArray::from(outcomes))])?)
@@ -192,12 +214,16 @@ impl ExecutionPlan for RawTaskExec {
     }
 }
 
-async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<JsonType, DataFusionError> {
+async fn infer_piece(piece: InferPiece, bytes_read: Count, rows: usize) -> Result<Observed, DataFusionError> {
     let store = Storage::shared(&piece.storage)?.store();
     let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let observer = Observer::new(piece.layout, piece.start == 0, piece.end >= piece.bytes);
-    let reader = PieceReader::new(Piece { store, path, range: piece.start..piece.end, bytes_read }, observer);
-    Ok(reader.drain(rows.max(1)).await?.seen)
+    let (first, last) = (piece.start == 0, piece.end >= piece.bytes);
+    let file = TextFile { store, path, stored: Arc::new(piece.stored) };
+    let before = if piece.lenient { text_before(&file, piece.start).await? } else { Vec::new() };
+    let lines = Lines::new(piece.start, piece.line, &before);
+    let observer = Observer::new(piece.layout, first, last, piece.part, lines, piece.lenient);
+    let reader = PieceReader::new(Piece { file, range: piece.start..piece.end, bytes_read }, observer);
+    Ok(reader.drain(rows.max(1)).await?.into_seen())
 }
 
 fn parse<T: DeserializeOwned>(row: &str) -> Result<T> {
@@ -210,7 +236,7 @@ fn to_json(value: &impl Serialize) -> Result<String> {
 }
 
 /// A plan of task rows: one partition for each unit, which holds one or more rows.
-fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn plan<T: Serialize>(task: RawTask, units: &[Vec<T>]) -> Result<Arc<dyn ExecutionPlan>> {
     let partitions: Vec<Vec<RecordBatch>> = units
         .iter()
         .map(|rows| {
@@ -245,36 +271,43 @@ pub fn listed_files(batches: &[RecordBatch]) -> Result<Vec<Listed>> {
 }
 
 /// A plan that infers the types of a JSON version from all its splits in about `partitions` partitions; its rows are merged by [`inferred_schema`].
-pub fn infer_plan(zone: &RawZone, manifest: &Manifest, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+/// If `lenient`, bad records are passed over; else they are an error.
+pub fn infer_plan(
+    zone: &RawZone,
+    manifest: &Manifest,
+    partitions: usize,
+    lenient: bool,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let folder = zone.folder(&manifest.source, &manifest.version);
     let storage = zone.storage().root().to_string();
-    let pieces: Vec<InferPiece> = manifest
-        .parts
-        .iter()
-        .flat_map(|part| {
-            let (storage, path) = (&storage, folder.clone().join(part.path.as_str()));
-            part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(move |range| InferPiece {
-                storage: storage.clone(),
-                path: path.to_string(),
-                bytes: part.bytes,
-                start: range.start,
-                end: range.end,
-                layout: part.layout.unwrap_or(JsonLayout::Lines),
-            })
-        })
-        .collect();
+    let mut pieces: Vec<InferPiece> = Vec::new();
+    for (index, part) in manifest.parts.iter().enumerate() {
+        let (path, stored) = (text_path(part, &folder), Stored::of(part, &folder));
+        pieces.extend(part.ranges(DEFAULT_SPLIT_SIZE).into_iter().map(|range| InferPiece {
+            storage: storage.clone(),
+            path: path.to_string(),
+            stored: stored.within(&(range.start.saturating_sub(INDENT_BEFORE)..range.end)),
+            bytes: part.text_bytes(),
+            line: part.line_of(range.start),
+            start: range.start,
+            end: range.end,
+            layout: part.layout.unwrap_or(JsonLayout::Lines),
+            part: u32::try_from(index).unwrap_or(u32::MAX),
+            lenient,
+        }));
+    }
     let size = pieces.len().div_ceil(partitions.max(1)).max(1);
     plan(RawTask::Infer, &pieces.chunks(size).map(<[_]>::to_vec).collect::<Vec<_>>())
 }
 
 /// The schema that an inference plan's rows say.
 pub fn inferred_schema(batches: &[RecordBatch]) -> Result<RawSchema> {
-    let mut merged = JsonType::Null;
-    outcomes::<JsonType>(batches)?.into_iter().for_each(|seen| merged.merge(seen));
+    let mut merged = Observed::default();
+    outcomes::<Observed>(batches)?.into_iter().for_each(|seen| merged.merge(seen));
     Ok(RawSchema::new(merged))
 }
 
-fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
+pub(super) fn outcomes<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
     let rows =
         batches.iter().filter_map(|batch| batch.columns().first()).filter_map(|column| column.as_string_opt::<i32>());
     rows.flat_map(|column| column.iter().flatten().map(parse).collect::<Vec<_>>()).collect()

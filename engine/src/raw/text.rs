@@ -1,5 +1,7 @@
 //! A column of strings under construction, end to end in one buffer.
 
+use std::borrow::Cow;
+
 use arrow::{
     array::{NullBufferBuilder, StringArray},
     buffer::{Buffer, OffsetBuffer, ScalarBuffer},
@@ -31,19 +33,27 @@ impl Text {
         self.bytes.truncate(self.offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0));
     }
 
-    /// The array, leaving none here; the index of the first string that is not UTF-8 otherwise.
-    pub fn finish(&mut self, valid: &mut NullBufferBuilder) -> Result<StringArray, usize> {
+    /// The array, leaving none here, and the strings that are not UTF-8: they have other symbols where they are not.
+    pub fn finish(&mut self, valid: &mut NullBufferBuilder) -> (StringArray, Vec<usize>) {
         let capacity = (self.bytes.len(), self.offsets.len());
         let bytes = Buffer::from_vec(std::mem::replace(&mut self.bytes, Vec::with_capacity(capacity.0)));
         let offsets = std::mem::replace(&mut self.offsets, Vec::with_capacity(capacity.1));
         self.offsets.push(0);
         let starts = ScalarBuffer::from(offsets);
-        StringArray::try_new(OffsetBuffer::new(starts.clone()), bytes.clone(), valid.finish()).map_err(|_| {
-            let strings = starts.windows(2).map(|pair| {
-                let range = usize::try_from(pair[0]).unwrap_or(0)..usize::try_from(pair[1]).unwrap_or(0);
-                bytes.get(range).unwrap_or_default()
-            });
-            strings.into_iter().position(|string| std::str::from_utf8(string).is_err()).unwrap_or(0)
-        })
+        let valid = valid.finish();
+        if let Ok(strings) = StringArray::try_new(OffsetBuffer::new(starts.clone()), bytes.clone(), valid.clone()) {
+            return (strings, Vec::new());
+        }
+        let mut not_text = Vec::new();
+        let strings = starts.windows(2).enumerate().map(|(row, pair)| {
+            let range = usize::try_from(pair[0]).unwrap_or(0)..usize::try_from(pair[1]).unwrap_or(0);
+            let string = String::from_utf8_lossy(bytes.get(range).unwrap_or_default());
+            if matches!(string, Cow::Owned(_)) {
+                not_text.push(row);
+            }
+            let is_null = valid.as_ref().is_some_and(|valid| valid.is_null(row));
+            (!is_null).then_some(string)
+        });
+        (strings.collect(), not_text)
     }
 }

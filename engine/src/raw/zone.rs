@@ -2,27 +2,32 @@
 //!
 //! ```text
 //! raw/<group.name>/<version>/part-00000.json
+//! raw/<group.name>/<version>/part-00000.json.zst   seekable copy of a compressed part
+//! raw/<group.name>/<version>/_download         a download fills the folder
 //! raw/<group.name>/<version>/_manifest.json    makes the version visible
 //! raw/<group.name>/<version>/_schema.json      inferred once
 //! raw/<group.name>/current                     the version that is read unless another is asked for
 //! ```
 
 use bytes::Bytes;
+use datafusion::common::DataFusionError;
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, path::Path};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
 use crate::{
     error::{Code, Error, Result},
     names::{RawVersion, SourceName},
     raw::{
         infer::RawSchema,
-        manifest::{Manifest, RawFormat},
+        manifest::{Compression, Manifest, RawFormat},
+        piece::storage_error,
     },
     storage::Storage,
 };
 
 const MANIFEST: &str = "_manifest.json";
 const SCHEMA: &str = "_schema.json";
+const DOWNLOAD: &str = "_download";
 
 /// The raw zone of a storage root. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,9 +51,12 @@ impl RawZone {
         self.storage.path(&format!("raw/{source}/{version}"))
     }
 
-    /// Name of a version's part.
-    pub fn part_name(part: u32, format: RawFormat) -> String {
-        format!("part-{part:05}.{format}")
+    /// Name of a version's part, of what is known of it.
+    pub fn part_name(stem: &str, format: Option<RawFormat>, compression: Option<Compression>) -> String {
+        // The members of an archive have their own formats.
+        let format = format.filter(|_| compression != Some(Compression::Zip));
+        let extensions = format.map(RawFormat::as_str).into_iter().chain(compression.map(Compression::extension));
+        extensions.fold(stem.to_string(), |name, extension| format!("{name}.{extension}"))
     }
 
     /// Sources with a visible version, by name.
@@ -152,10 +160,54 @@ impl RawZone {
         }
         let store = self.storage.store();
         let objects: Vec<_> = store.list(Some(&folder)).try_collect().await?;
-        for object in objects {
+        // The mark of the download last: without it what is left would look like somebody's files.
+        let (marks, files): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|object: &ObjectMeta| object.location.filename() == Some(DOWNLOAD));
+        for object in files.into_iter().chain(marks) {
             store.delete(&object.location).await?;
         }
         Ok(())
+    }
+
+    /// Files in a version's folder, by name, but for what begins with `_` or `.`; those of a download that goes on or was given up are none.
+    pub async fn files(&self, source: &SourceName, version: &RawVersion) -> Result<Vec<ObjectMeta>> {
+        let found = self.storage.store().list_with_delimiter(Some(&self.folder(source, version))).await?;
+        let name = |object: &ObjectMeta| object.location.filename().unwrap_or_default().to_string();
+        if found.objects.iter().any(|object| name(object) == DOWNLOAD) {
+            return Ok(Vec::new());
+        }
+        let mut files = found.objects;
+        files.retain(|object| !name(object).starts_with(['_', '.']));
+        files.sort_by_key(name);
+        Ok(files)
+    }
+
+    /// The newest version of a source that has files and no manifest.
+    pub async fn newest_unpublished(&self, source: &SourceName) -> Result<Option<RawVersion>> {
+        let visible = self.list_versions(source).await?;
+        let folder = self.storage.path(&format!("raw/{source}"));
+        let found = self.storage.store().list_with_delimiter(Some(&folder)).await?;
+        let named = found.common_prefixes.iter().filter_map(|folder| folder.filename()?.parse::<RawVersion>().ok());
+        let mut versions: Vec<RawVersion> = named.filter(|version| !visible.contains(version)).collect();
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        for version in versions {
+            if !self.files(source, &version).await?.is_empty() {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Marks a version's folder as one that a download fills: its files are nobody's until they are published.
+    pub async fn download_begins(&self, source: &SourceName, version: &RawVersion, job: &str) -> Result<()> {
+        self.create(&self.folder(source, version).join(DOWNLOAD), job.as_bytes().to_vec()).await.map(drop)
+    }
+
+    /// Removes the mark.
+    pub async fn download_ended(&self, source: &SourceName, version: &RawVersion) {
+        if let Err(error) = self.storage.store().delete(&self.folder(source, version).join(DOWNLOAD)).await {
+            tracing::warn!(%source, %version, %error, "the mark of a download could not be removed; it does no harm");
+        }
     }
 
     /// The schema kept with a version, if it was inferred before.
@@ -173,12 +225,20 @@ impl RawZone {
         Ok(())
     }
 
-    /// The manifest in a part's own folder, to tell where a bad record is; none when it can't be read.
-    pub(crate) async fn manifest_beside(store: &dyn object_store::ObjectStore, part: &Path) -> Option<Manifest> {
+    /// The folder that a part is in.
+    pub(crate) fn folder_of(part: &Path) -> Path {
         let names: Vec<_> = part.parts().collect();
-        let folder = Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned());
-        let text = store.get(&folder.clone().join(MANIFEST)).await.ok()?.bytes().await.ok()?;
-        Manifest::from_json(&text, folder.as_ref()).ok()
+        Path::from_iter(names.iter().take(names.len().saturating_sub(1)).cloned())
+    }
+
+    /// The manifest in a part's own folder.
+    pub(crate) async fn manifest_beside(
+        store: &dyn object_store::ObjectStore,
+        part: &Path,
+    ) -> Result<Manifest, DataFusionError> {
+        let path = Self::folder_of(part).join(MANIFEST);
+        let text = store.get(&path).await.map_err(storage_error)?.bytes().await.map_err(storage_error)?;
+        Ok(Manifest::from_json(&text, path.as_ref())?)
     }
 
     fn current_path(&self, source: &SourceName) -> Path {

@@ -23,6 +23,9 @@ pub(crate) const INT: &str = " int";
 /// The marker of a cast; its second value is a NULL of the type.
 pub(crate) const CAST: &str = " cast";
 
+/// The marker of a strict cast; its second value is a NULL of the type.
+pub(crate) const STRICT_CAST: &str = " strict cast";
+
 /// The functions that are planned here, or in `calls_time`.
 pub(crate) const NAMES: [&str; 79] = [
     "add_months",

@@ -86,6 +86,12 @@ impl ScalarUDFImpl for Kernel {
         {
             return Ok(format!("CAST({} AS {})", value.schema_name(), super::types::type_name(&target.data_type())));
         }
+        if self.name == super::cast::STRICT
+            && let [value, Expr::Literal(target, _)] = args
+        {
+            let to = super::types::type_name(&target.data_type());
+            return Ok(format!("strict_cast({} AS {to})", value.schema_name()));
+        }
         let args: Vec<_> = args.iter().map(|arg| arg.schema_name().to_string()).collect();
         Ok(format!("{}({})", self.name, args.join(", ")))
     }

@@ -17,6 +17,8 @@
 //! | Aggregates | `count` (distinct, of several, too) `sum avg min max median percentile stddev variance corr collect_list collect_set max_by min_by first last any_value count_if bool_and bool_or approx_count_distinct percentile_approx` | DataFusion, datafusion-spark; `rewrite` |
 //! | Windows | as DataFusion; ranks are `int`; nulls first ascending, last descending | DataFusion; `rewrite` |
 //!
+//! Beyond Spark: `strict_cast(x AS type)`, a cast whose failure makes a record bad (`cast::strict`).
+//!
 //! Known differences: a literal with a fraction is a double (Spark: decimal) except beside a decimal; `percentile_approx` is a sketch that
 //! interpolates and gives a double; decimal division keeps DataFusion's scale; regular expressions are those of the regex crate, without
 //! look-around and back-references; `extract(SECOND …)` gives whole seconds; intervals of days are 24 hours also where clocks are switched;
@@ -61,6 +63,7 @@ use datafusion::{
 
 use crate::error::Result;
 
+pub use cast::{StrictCast, take_strict_casts};
 pub use output::{cast_to, table_schema};
 pub use plan::{plan_columns, plan_select};
 pub use reads::tables_read;
@@ -69,7 +72,7 @@ pub use types::{list_of, parse_schema, parse_type, timestamp, type_name};
 
 /// Trireme's own scalar functions; they replace others of the same name.
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let mut functions = vec![cast::function(), arrays::array_field(), numbers::round()];
+    let mut functions = vec![cast::function(), cast::strict_function(), arrays::array_field(), numbers::round()];
     functions.extend(text::functions());
     functions.extend(time::functions::functions());
     functions

@@ -14,8 +14,8 @@ use datafusion::{
 
 use super::{
     arrays::array_field,
-    calls::{CAST, INT, SparkPlanner, is_text, plan_item, type_of},
-    cast::lenient_cast,
+    calls::{CAST, INT, STRICT_CAST, SparkPlanner, is_text, plan_item, type_of},
+    cast::{lenient_cast, strict_cast},
     kernel::{Kernel, wrong_call},
     suggest,
     types::{timestamp, type_name},
@@ -109,9 +109,10 @@ impl ExprPlanner for SparkPlanner {
                 _ => return Err(wrong_call("not an integer")),
             });
         }
-        if name == CAST {
+        if name == CAST || name == STRICT_CAST {
+            let cast = if name == CAST { lenient_cast } else { strict_cast };
             return match <[Expr; 2]>::try_from(args) {
-                Ok([value, target]) => Ok(PlannerResult::Planned(lenient_cast(value, &type_of(&target, schema)?)?)),
+                Ok([value, target]) => Ok(PlannerResult::Planned(cast(value, &type_of(&target, schema)?)?)),
                 Err(_) => Err(wrong_call("a cast has a value and a type")),
             };
         }

@@ -186,7 +186,11 @@ impl Columns<'_> {
         let place = |span: Span| within(text, span);
         let (item, written) = self.parse(text, |parser| parser.parse_select_item())?;
         let (sql, alias) = match item {
-            SelectItem::UnnamedExpr(expr) => (expr, None),
+            // A column is called as it is written here, as in Spark, however the input spells it.
+            SelectItem::UnnamedExpr(expr) => match written {
+                SelectItem::UnnamedExpr(written) => (expr, super::statement::natural_name(&written)),
+                _ => (expr, None),
+            },
             SelectItem::ExprWithAlias { expr, alias } => {
                 let written = match written {
                     SelectItem::ExprWithAlias { alias, .. } => alias.value,

@@ -7,17 +7,17 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DataType as SqlType, DateTimeField, Expr, Function,
-        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause, NullTreatment,
-        OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor, UnaryOperator,
-        Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
+        Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause,
+        NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor,
+        UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
         helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
 
 use super::{
-    calls::{CAST, INT, NAMES},
+    calls::{CAST, INT, NAMES, STRICT_CAST},
     implicit::casts_arguments,
     names, suggest,
     syntax::{
@@ -164,9 +164,10 @@ impl VisitorMut for Rewriter<'_> {
                 let between = Expr::Nested(Box::new(binary(from, BinaryOperator::And, to)));
                 *expr = if *negated { not(between) } else { between };
             }
-            Expr::Cast { expr: value, data_type, array: false, format: None, .. } => {
+            Expr::Cast { expr: value, data_type, array: false, format: None, kind } => {
                 let target = cast(place_holder(), data_type.clone());
-                *expr = marked(CAST, vec![take(value), target]);
+                let marker = if *kind == CastKind::SafeCast { STRICT_CAST } else { CAST };
+                *expr = marked(marker, vec![take(value), target]);
             }
             Expr::Struct { values, fields } if fields.is_empty() => *expr = named_struct(std::mem::take(values)),
             Expr::Extract { field, expr: value, .. } => {

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::{
 };
 
 use super::{
+    cast::STRICT as STRICT_CAST,
     dialect::SparkDialect,
     names,
     reads::{check_query, table_of},
@@ -151,11 +152,35 @@ pub(super) fn fold(tokens: &mut [TokenWithSpan]) -> Vec<String> {
 
 /// The words and signs of a text.
 pub(super) fn tokens(sql: &str, file: &str) -> Result<Vec<TokenWithSpan>> {
-    let tokens = Tokenizer::new(&SparkDialect, sql)
+    let mut tokens = Tokenizer::new(&SparkDialect, sql)
         .tokenize_with_location()
         .map_err(|error| syntax_error(&ParserError::TokenizerError(error.to_string()), file, &[]))?;
     check_chains(&tokens, file)?;
+    mark_strict_casts(&mut tokens);
     Ok(tokens)
+}
+
+/// `strict_cast(x AS type)` is read as another dialect's SAFE_CAST, which does not exist here and is taken for an unknown function.
+fn mark_strict_casts(tokens: &mut [TokenWithSpan]) {
+    let mut before_bracket = false;
+    for token in tokens.iter_mut().rev() {
+        match &mut token.token {
+            Token::Whitespace(_) => continue,
+            Token::LParen => {
+                before_bracket = true;
+                continue;
+            }
+            Token::Word(word) if word.quote_style.is_none() => {
+                if before_bracket && word.value.eq_ignore_ascii_case(STRICT_CAST) {
+                    word.keyword = Keyword::SAFE_CAST;
+                } else if word.keyword == Keyword::SAFE_CAST {
+                    word.keyword = Keyword::NoKeyword;
+                }
+            }
+            _ => {}
+        }
+        before_bracket = false;
+    }
 }
 
 fn check_chains(tokens: &[TokenWithSpan], file: &str) -> Result<()> {

@@ -33,6 +33,19 @@ pub struct Download {
     #[prost(string, tag = "11")]
     pub checksum: ::prost::alloc::string::String,
 }
+/// Makes a version of files that others put into its folder of the raw zone: finds their splits, and keeps them in a manifest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Adopt {
+    /// Source name, `group.name`.
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Raw version; empty means the newest that has files and no manifest.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Told from the files' names or first bytes when unspecified.
+    #[prost(enumeration = "RawFormat", tag = "3")]
+    pub format: i32,
+}
 /// Which raw version of which source a table is made of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceRef {
@@ -64,8 +77,20 @@ pub struct Versions {
     #[prost(bool, tag = "3")]
     pub pending: bool,
 }
-/// What rows of a table are made of.
+/// A predicate that is to be true for every row of a table.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Expectation {
+    /// Its name, unique in the table's spec.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// SQL predicate over the result columns. A row for which it is not true, null included, fails it.
+    #[prost(string, tag = "2")]
+    pub check: ::prost::alloc::string::String,
+    #[prost(enumeration = "OnFailure", tag = "3")]
+    pub on_failure: i32,
+}
+/// What rows of a table are made of.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TableSpec {
     /// Table name, `schema.table`.
     #[prost(string, tag = "1")]
@@ -88,15 +113,22 @@ pub struct TableSpec {
     pub schema_evolution: i32,
     #[prost(message, optional, tag = "8")]
     pub location: ::core::option::Option<Location>,
+    #[prost(enumeration = "OnBadRecord", tag = "20")]
+    pub on_bad_record: i32,
+    /// More quarantined records than this fail the job; no bound when it is not set.
+    #[prost(uint64, optional, tag = "21")]
+    pub max_bad_records: ::core::option::Option<u64>,
+    #[prost(message, repeated, tag = "22")]
+    pub expect: ::prost::alloc::vec::Vec<Expectation>,
 }
 /// Replaces a table's content by a raw version.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Load {
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<TableSpec>,
 }
 /// Upserts a raw version into a table: a row whose key exists replaces it, any other is inserted.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Merge {
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<TableSpec>,
@@ -133,7 +165,7 @@ pub struct Pipeline {
 /// One unit of submission.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
-    #[prost(oneof = "job_spec::Spec", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "job_spec::Spec", tags = "1, 2, 3, 4, 5, 20")]
     pub spec: ::core::option::Option<job_spec::Spec>,
 }
 /// Nested message and enum types in `JobSpec`.
@@ -150,6 +182,8 @@ pub mod job_spec {
         Question(super::Question),
         #[prost(message, tag = "5")]
         Pipeline(super::Pipeline),
+        #[prost(message, tag = "20")]
+        Adopt(super::Adopt),
     }
 }
 /// How the bytes of a raw file are laid out.
@@ -214,6 +248,641 @@ impl SchemaEvolution {
             "SCHEMA_EVOLUTION_ADD_COLUMNS" => Some(Self::AddColumns),
             _ => None,
         }
+    }
+}
+/// What becomes of a record that does not parse, has values of other types than the source's schema, or fails a strict cast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnBadRecord {
+    /// The job fails and changes nothing.
+    Unspecified = 0,
+    /// It goes to the table `quarantine.<schema>_<table>`.
+    Quarantine = 1,
+}
+impl OnBadRecord {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_BAD_RECORD_UNSPECIFIED",
+            Self::Quarantine => "ON_BAD_RECORD_QUARANTINE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_BAD_RECORD_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_BAD_RECORD_QUARANTINE" => Some(Self::Quarantine),
+            _ => None,
+        }
+    }
+}
+/// What becomes of a row that fails an expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnFailure {
+    /// The job fails and changes nothing.
+    Unspecified = 0,
+    /// Its record goes to the quarantine.
+    Quarantine = 1,
+    /// It comes into the table, and is counted.
+    Warn = 2,
+}
+impl OnFailure {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_FAILURE_UNSPECIFIED",
+            Self::Quarantine => "ON_FAILURE_QUARANTINE",
+            Self::Warn => "ON_FAILURE_WARN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_FAILURE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_FAILURE_QUARANTINE" => Some(Self::Quarantine),
+            "ON_FAILURE_WARN" => Some(Self::Warn),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSourcesRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Source {
+    /// `group.name`
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The version that `current` names.
+    #[prost(string, tag = "2")]
+    pub current: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub versions: u32,
+    /// Bytes of all versions, as delivered.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// Bytes of their texts, decompressed.
+    #[prost(uint64, tag = "20")]
+    pub text_bytes: u64,
+    /// Bytes of the copies that are kept beside them.
+    #[prost(uint64, tag = "21")]
+    pub copy_bytes: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSourcesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub sources: ::prost::alloc::vec::Vec<Source>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListVersionsRequest {
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RawVersion {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// URL it was downloaded from.
+    #[prost(string, tag = "2")]
+    pub origin: ::prost::alloc::string::String,
+    #[prost(enumeration = "RawFormat", tag = "3")]
+    pub format: i32,
+    /// As delivered.
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+    /// Hex.
+    #[prost(string, tag = "5")]
+    pub sha256: ::prost::alloc::string::String,
+    /// As the origin gave it; empty when it gave none.
+    #[prost(string, tag = "6")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub last_modified: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "8")]
+    pub downloaded_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Record-aligned pieces that can be read side by side.
+    #[prost(uint32, tag = "9")]
+    pub splits: u32,
+    #[prost(bool, tag = "10")]
+    pub current: bool,
+    /// Bytes of the text, decompressed.
+    #[prost(uint64, tag = "20")]
+    pub text_bytes: u64,
+    /// Bytes of the seekable copies that are kept beside the files as delivered.
+    #[prost(uint64, tag = "21")]
+    pub copy_bytes: u64,
+    /// `gzip`, `zstd`, `bzip2` or `zip`; empty for text as it is.
+    #[prost(string, tag = "22")]
+    pub compression: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListVersionsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub versions: ::prost::alloc::vec::Vec<RawVersion>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeVersionRequest {
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Empty: the current one.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+}
+/// Values of one kind.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KindCount {
+    /// `null`, `boolean`, `bigint`, `double`, `string`, `array` or `struct`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub values: u64,
+    /// The record of the first of them: part, byte offset, line from 1.
+    #[prost(string, tag = "3")]
+    pub part: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    #[prost(uint64, tag = "5")]
+    pub line: u64,
+}
+/// A field of a raw version's records.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SchemaField {
+    /// `a.b` in an object, `xs\[\].b` in the items of an array.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// As Spark SQL spells it.
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+    /// Its values by kind; empty where they were not counted.
+    #[prost(message, repeated, tag = "3")]
+    pub kinds: ::prost::alloc::vec::Vec<KindCount>,
+    /// They are of kinds that only a string can hold all.
+    #[prost(bool, tag = "4")]
+    pub conflict: bool,
+}
+/// What a version's columns are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SchemaReport {
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Empty when nothing is known yet, as of JSON that no table without a declared schema was made of.
+    #[prost(message, repeated, tag = "3")]
+    pub fields: ::prost::alloc::vec::Vec<SchemaField>,
+    /// The version that it is compared with; empty when there is none.
+    #[prost(string, tag = "4")]
+    pub previous: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "5")]
+    pub new_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "6")]
+    pub vanished_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Fields that a job's declared schema does not have, and those that only it has.
+    #[prost(string, repeated, tag = "7")]
+    pub undeclared_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "8")]
+    pub missing_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Generated client implementations.
+pub mod raw_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The raw zone: every delivery as it came, never overwritten.
+    #[derive(Debug, Clone)]
+    pub struct RawClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RawClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RawClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RawClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn list_sources(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSourcesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSourcesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/trireme.v1.Raw/ListSources",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("trireme.v1.Raw", "ListSources"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Newest first.
+        pub async fn list_versions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListVersionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListVersionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/trireme.v1.Raw/ListVersions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("trireme.v1.Raw", "ListVersions"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What a version's columns are, and how they differ from those of the version before. Reads no record.
+        pub async fn describe_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DescribeVersionRequest>,
+        ) -> std::result::Result<tonic::Response<super::SchemaReport>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/trireme.v1.Raw/DescribeVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("trireme.v1.Raw", "DescribeVersion"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod raw_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RawServer.
+    #[async_trait]
+    pub trait Raw: std::marker::Send + std::marker::Sync + 'static {
+        async fn list_sources(
+            &self,
+            request: tonic::Request<super::ListSourcesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSourcesResponse>,
+            tonic::Status,
+        >;
+        /// Newest first.
+        async fn list_versions(
+            &self,
+            request: tonic::Request<super::ListVersionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListVersionsResponse>,
+            tonic::Status,
+        >;
+        /// What a version's columns are, and how they differ from those of the version before. Reads no record.
+        async fn describe_version(
+            &self,
+            request: tonic::Request<super::DescribeVersionRequest>,
+        ) -> std::result::Result<tonic::Response<super::SchemaReport>, tonic::Status>;
+    }
+    /// The raw zone: every delivery as it came, never overwritten.
+    #[derive(Debug)]
+    pub struct RawServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RawServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RawServer<T>
+    where
+        T: Raw,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/trireme.v1.Raw/ListSources" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSourcesSvc<T: Raw>(pub Arc<T>);
+                    impl<T: Raw> tonic::server::UnaryService<super::ListSourcesRequest>
+                    for ListSourcesSvc<T> {
+                        type Response = super::ListSourcesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSourcesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raw>::list_sources(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSourcesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/trireme.v1.Raw/ListVersions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListVersionsSvc<T: Raw>(pub Arc<T>);
+                    impl<T: Raw> tonic::server::UnaryService<super::ListVersionsRequest>
+                    for ListVersionsSvc<T> {
+                        type Response = super::ListVersionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListVersionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raw>::list_versions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListVersionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/trireme.v1.Raw/DescribeVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct DescribeVersionSvc<T: Raw>(pub Arc<T>);
+                    impl<
+                        T: Raw,
+                    > tonic::server::UnaryService<super::DescribeVersionRequest>
+                    for DescribeVersionSvc<T> {
+                        type Response = super::SchemaReport;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DescribeVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raw>::describe_version(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DescribeVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RawServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "trireme.v1.Raw";
+    impl<T> tonic::server::NamedService for RawServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -298,7 +967,7 @@ pub struct JobMetrics {
     /// Rows copied unchanged because their file held a replaced row.
     #[prost(uint64, tag = "5")]
     pub rows_copied: u64,
-    /// Bytes read from raw or from a download's origin.
+    /// Bytes read from raw, as they are stored, or from a download's origin.
     #[prost(uint64, tag = "6")]
     pub bytes_in: u64,
     /// Bytes written to storage.
@@ -314,6 +983,48 @@ pub struct JobMetrics {
     /// Rows discarded by `order_by` because another row had the same key.
     #[prost(uint64, tag = "11")]
     pub rows_superseded: u64,
+    /// Records that went to the quarantine. Of rows in: written (source rows inserted or updated) + dropped + superseded + quarantined.
+    #[prost(uint64, tag = "20")]
+    pub rows_quarantined: u64,
+}
+/// Records with one kind of reason.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReasonCount {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+}
+/// What a job put into the quarantine.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Quarantine {
+    /// `quarantine.<schema>_<table>`
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Its Delta version that has the records; -1 when none was committed.
+    #[prost(int64, tag = "2")]
+    pub version: i64,
+    #[prost(uint64, tag = "3")]
+    pub rows: u64,
+    /// Most frequent first.
+    #[prost(message, repeated, tag = "4")]
+    pub reasons: ::prost::alloc::vec::Vec<ReasonCount>,
+    /// A few of the records: part, line, reason.
+    #[prost(string, repeated, tag = "5")]
+    pub examples: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How many rows failed an expectation or a strict cast without going to the quarantine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckCount {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "OnFailure", tag = "2")]
+    pub on_failure: i32,
+    #[prost(uint64, tag = "3")]
+    pub rows: u64,
+    /// A few of them: part, line, what failed.
+    #[prost(string, repeated, tag = "4")]
+    pub examples: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobError {
@@ -329,7 +1040,7 @@ pub struct JobError {
 pub struct Job {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// `download`, `load`, `merge`, `question` or `pipeline`.
+    /// `download`, `adopt`, `load`, `merge`, `question` or `pipeline`.
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     /// The source, table or pipeline it is about.
@@ -377,6 +1088,14 @@ pub struct Job {
     /// Raw versions that a load or merge committed, in that order; `raw_version` is the last one that it looked at.
     #[prost(string, repeated, tag = "20")]
     pub raw_versions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Set when records went to the quarantine.
+    #[prost(message, optional, tag = "30")]
+    pub quarantine: ::core::option::Option<Quarantine>,
+    #[prost(message, repeated, tag = "31")]
+    pub checks: ::prost::alloc::vec::Vec<CheckCount>,
+    /// What is remarkable about the raw version's columns, of fields only those with a conflict. Unset when nothing is known or nothing is remarkable.
+    #[prost(message, optional, tag = "32")]
+    pub schema: ::core::option::Option<SchemaReport>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1559,428 +2278,6 @@ pub mod catalog_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "trireme.v1.Catalog";
     impl<T> tonic::server::NamedService for CatalogServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListSourcesRequest {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Source {
-    /// `group.name`
-    #[prost(string, tag = "1")]
-    pub name: ::prost::alloc::string::String,
-    /// The version that `current` names.
-    #[prost(string, tag = "2")]
-    pub current: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "3")]
-    pub versions: u32,
-    /// Bytes of all versions.
-    #[prost(uint64, tag = "4")]
-    pub bytes: u64,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListSourcesResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub sources: ::prost::alloc::vec::Vec<Source>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListVersionsRequest {
-    #[prost(string, tag = "1")]
-    pub source: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RawVersion {
-    #[prost(string, tag = "1")]
-    pub version: ::prost::alloc::string::String,
-    /// URL it was downloaded from.
-    #[prost(string, tag = "2")]
-    pub origin: ::prost::alloc::string::String,
-    #[prost(enumeration = "RawFormat", tag = "3")]
-    pub format: i32,
-    #[prost(uint64, tag = "4")]
-    pub bytes: u64,
-    /// Hex.
-    #[prost(string, tag = "5")]
-    pub sha256: ::prost::alloc::string::String,
-    /// As the origin gave it; empty when it gave none.
-    #[prost(string, tag = "6")]
-    pub etag: ::prost::alloc::string::String,
-    #[prost(string, tag = "7")]
-    pub last_modified: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "8")]
-    pub downloaded_at: ::core::option::Option<::prost_types::Timestamp>,
-    /// Record-aligned pieces that can be read side by side.
-    #[prost(uint32, tag = "9")]
-    pub splits: u32,
-    #[prost(bool, tag = "10")]
-    pub current: bool,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListVersionsResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub versions: ::prost::alloc::vec::Vec<RawVersion>,
-}
-/// Generated client implementations.
-pub mod raw_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    use tonic::codegen::http::Uri;
-    /// The raw zone: every delivery as it came, never overwritten.
-    #[derive(Debug, Clone)]
-    pub struct RawClient<T> {
-        inner: tonic::client::Grpc<T>,
-    }
-    impl<T> RawClient<T>
-    where
-        T: tonic::client::GrpcService<tonic::body::Body>,
-        T::Error: Into<StdError>,
-        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
-        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
-    {
-        pub fn new(inner: T) -> Self {
-            let inner = tonic::client::Grpc::new(inner);
-            Self { inner }
-        }
-        pub fn with_origin(inner: T, origin: Uri) -> Self {
-            let inner = tonic::client::Grpc::with_origin(inner, origin);
-            Self { inner }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> RawClient<InterceptedService<T, F>>
-        where
-            F: tonic::service::Interceptor,
-            T::ResponseBody: Default,
-            T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
-        {
-            RawClient::new(InterceptedService::new(inner, interceptor))
-        }
-        /// Compress requests with the given encoding.
-        ///
-        /// This requires the server to support it otherwise it might respond with an
-        /// error.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.send_compressed(encoding);
-            self
-        }
-        /// Enable decompressing responses.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.accept_compressed(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_decoding_message_size(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_encoding_message_size(limit);
-            self
-        }
-        pub async fn list_sources(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ListSourcesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListSourcesResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/trireme.v1.Raw/ListSources",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("trireme.v1.Raw", "ListSources"));
-            self.inner.unary(req, path, codec).await
-        }
-        /// Newest first.
-        pub async fn list_versions(
-            &mut self,
-            request: impl tonic::IntoRequest<super::ListVersionsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListVersionsResponse>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/trireme.v1.Raw/ListVersions",
-            );
-            let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("trireme.v1.Raw", "ListVersions"));
-            self.inner.unary(req, path, codec).await
-        }
-    }
-}
-/// Generated server implementations.
-pub mod raw_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with RawServer.
-    #[async_trait]
-    pub trait Raw: std::marker::Send + std::marker::Sync + 'static {
-        async fn list_sources(
-            &self,
-            request: tonic::Request<super::ListSourcesRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListSourcesResponse>,
-            tonic::Status,
-        >;
-        /// Newest first.
-        async fn list_versions(
-            &self,
-            request: tonic::Request<super::ListVersionsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListVersionsResponse>,
-            tonic::Status,
-        >;
-    }
-    /// The raw zone: every delivery as it came, never overwritten.
-    #[derive(Debug)]
-    pub struct RawServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> RawServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for RawServer<T>
-    where
-        T: Raw,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/trireme.v1.Raw/ListSources" => {
-                    #[allow(non_camel_case_types)]
-                    struct ListSourcesSvc<T: Raw>(pub Arc<T>);
-                    impl<T: Raw> tonic::server::UnaryService<super::ListSourcesRequest>
-                    for ListSourcesSvc<T> {
-                        type Response = super::ListSourcesResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ListSourcesRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Raw>::list_sources(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ListSourcesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/trireme.v1.Raw/ListVersions" => {
-                    #[allow(non_camel_case_types)]
-                    struct ListVersionsSvc<T: Raw>(pub Arc<T>);
-                    impl<T: Raw> tonic::server::UnaryService<super::ListVersionsRequest>
-                    for ListVersionsSvc<T> {
-                        type Response = super::ListVersionsResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ListVersionsRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Raw>::list_versions(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ListVersionsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for RawServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "trireme.v1.Raw";
-    impl<T> tonic::server::NamedService for RawServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

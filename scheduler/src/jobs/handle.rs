@@ -76,8 +76,8 @@ impl JobHandle {
         &self.0.cancelled
     }
 
-    /// Changes what the job says of itself: `outcome`, `phase`, `stages`, `metrics`, `raw_version`, `raw_versions`, `delta_version`, `answer` and
-    /// `answer_rows`. Changes to all else are undone, for they are not the work's to make; `spec` and `parts` look empty here.
+    /// Changes what the job says of itself: `outcome`, `phase`, `stages`, `metrics`, `raw_version`, `raw_versions`, `delta_version`, `answer`,
+    /// `answer_rows`, `quarantine`, `checks` and `schema`. Changes to all else are undone, for they are not the work's to make; `spec` and `parts` look empty here.
     /// Watchers see the change at once, or the latest of several; the journal a little later. A job that has ended does not change.
     pub fn update(&self, change: impl FnOnce(&mut Job)) {
         self.0.current.send_if_modified(|current| {
@@ -114,6 +114,9 @@ impl JobHandle {
                 delta_version: job.delta_version,
                 answer: std::mem::take(&mut job.answer),
                 answer_rows: job.answer_rows,
+                quarantine: job.quarantine.take(),
+                checks: std::mem::take(&mut job.checks),
+                schema: job.schema.take(),
                 ..fixed
             };
             true

@@ -132,11 +132,14 @@ mod tests {
                 hint: "try again".into(),
             }),
             raw_version: "20261122T201533123Z".into(),
-            raw_versions: vec!["20261122T201533123Z".into()],
+            raw_versions: vec![],
             delta_version: -1,
             answer: vec![1, 2, 3],
             answer_rows: 1,
             parts: vec![],
+            quarantine: None,
+            checks: vec![],
+            schema: None,
             spec: Some(JobSpec {
                 spec: Some(Spec::Download(Download {
                     source: "vendor.reviews".into(),

@@ -347,6 +347,9 @@ pub(super) fn without_answer(job: &Job) -> Job {
         metrics: job.metrics,
         delta_version: job.delta_version,
         answer_rows: job.answer_rows,
+        quarantine: job.quarantine.clone(),
+        checks: job.checks.clone(),
+        schema: job.schema.clone(),
     }
 }
 

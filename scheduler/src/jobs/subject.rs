@@ -10,6 +10,8 @@ use trireme_proto::v1::{JobSpec, Location, TableSpec, job_spec::Spec};
 pub enum Subject {
     /// Download of a source.
     Download(SourceName),
+    /// Adoption of a source's version.
+    Adopt(SourceName),
     /// Load of a table.
     Load(TableName),
     /// Merge of a table.
@@ -38,6 +40,7 @@ impl Subject {
         };
         match &spec.spec {
             Some(Spec::Download(download)) => Ok(Self::Download(download.source.parse()?)),
+            Some(Spec::Adopt(adopt)) => Ok(Self::Adopt(adopt.source.parse()?)),
             Some(Spec::Load(load)) => Ok(Self::Load(table(&load.spec)?)),
             Some(Spec::Merge(merge)) => Ok(Self::Merge(table(&merge.spec)?)),
             Some(Spec::Question(question)) => Ok(Self::Question(question.table.parse()?)),
@@ -49,10 +52,11 @@ impl Subject {
         }
     }
 
-    /// `download`, `load`, `merge`, `question` or `pipeline`.
+    /// `download`, `adopt`, `load`, `merge`, `question` or `pipeline`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Download(_) => "download",
+            Self::Adopt(_) => "adopt",
             Self::Load(_) => "load",
             Self::Merge(_) => "merge",
             Self::Question(_) => "question",
@@ -63,7 +67,7 @@ impl Subject {
     /// The source, table or pipeline.
     pub fn name(&self) -> String {
         match self {
-            Self::Download(source) => source.to_string(),
+            Self::Download(source) | Self::Adopt(source) => source.to_string(),
             Self::Load(table) | Self::Merge(table) | Self::Question(table) => table.to_string(),
             Self::Pipeline(name) => name.clone(),
         }
@@ -72,7 +76,7 @@ impl Subject {
     /// What it writes itself; a pipeline writes nothing itself.
     pub fn target(&self) -> Option<Target> {
         match self {
-            Self::Download(source) => Some(Target::Source(source.clone())),
+            Self::Download(source) | Self::Adopt(source) => Some(Target::Source(source.clone())),
             Self::Load(table) | Self::Merge(table) | Self::Question(table) => Some(Target::Table(table.clone())),
             Self::Pipeline(_) => None,
         }
@@ -109,7 +113,7 @@ pub fn location(spec: &JobSpec) -> Option<&Location> {
         Spec::Load(load) => load.spec.as_ref()?.location.as_ref(),
         Spec::Merge(merge) => merge.spec.as_ref()?.location.as_ref(),
         Spec::Question(question) => question.location.as_ref(),
-        Spec::Pipeline(_) => None,
+        Spec::Adopt(_) | Spec::Pipeline(_) => None,
     }
 }
 

@@ -20,7 +20,7 @@ use tonic::{
 };
 use trireme_engine::{Code, Error, Result, SourceName, TableName};
 use trireme_proto::v1::{
-    DescribeTableResponse, RawVersion, Source, Table, TableCommit, catalog_server::CatalogServer,
+    DescribeTableResponse, RawVersion, SchemaReport, Source, Table, TableCommit, catalog_server::CatalogServer,
     jobs_server::JobsServer, query_server::QueryServer, raw_server::RawServer,
 };
 
@@ -60,6 +60,12 @@ pub trait RawReader: Send + Sync + 'static {
     async fn list_sources(&self) -> Result<Vec<Source>>;
     /// A source's versions, newest first. Errors: `SourceNotFound`.
     async fn list_versions(&self, source: &SourceName) -> Result<Vec<RawVersion>>;
+    /// The columns of a version, the current one by default. Errors: `SourceNotFound`, `VersionNotFound`.
+    async fn describe_version(
+        &self,
+        source: &SourceName,
+        version: Option<&trireme_engine::RawVersion>,
+    ) -> Result<SchemaReport>;
 }
 
 /// Read-only SQL.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
 use trireme_proto::v1::{
-    ListSourcesRequest, ListSourcesResponse, ListVersionsRequest, ListVersionsResponse, raw_server::Raw,
+    DescribeVersionRequest, ListSourcesRequest, ListSourcesResponse, ListVersionsRequest, ListVersionsResponse,
+    SchemaReport, raw_server::Raw,
 };
 
 use super::{RawReader, status};
@@ -25,5 +26,16 @@ impl Raw for Service {
         let source = request.get_ref().source.parse().map_err(status)?;
         let versions = self.0.list_versions(&source).await.map_err(status)?;
         Ok(Response::new(ListVersionsResponse { versions }))
+    }
+
+    async fn describe_version(
+        &self,
+        request: Request<DescribeVersionRequest>,
+    ) -> Result<Response<SchemaReport>, Status> {
+        let DescribeVersionRequest { source, version } = request.get_ref();
+        let source = source.parse().map_err(status)?;
+        let version = (!version.is_empty()).then(|| version.parse()).transpose().map_err(status)?;
+        let report = self.0.describe_version(&source, version.as_ref()).await.map_err(status)?;
+        Ok(Response::new(report))
     }
 }

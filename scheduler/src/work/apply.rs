@@ -10,19 +10,22 @@ use datafusion::{
 };
 use deltalake_core::kernel::{Add, StructType};
 use object_store::ObjectStoreExt;
+use parking_lot::Mutex;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
         CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec, commit,
-        schema, write::KEEP_COLUMN,
+        quarantine, schema,
+        write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden},
     },
-    raw::{Manifest, RawTable, infer_plan, inferred_schema, known_columns},
+    raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
     sql,
 };
-use trireme_proto::v1::{Outcome, SchemaEvolution, TableSpec};
+use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{
     Worker,
+    quality::{self, Columns, Counted, told_rows},
     report::{metrics, sum},
     source_of,
     versions::newest_id,
@@ -54,7 +57,7 @@ pub struct Application<'a> {
 
 impl Worker {
     pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
-        let versions = self.versions(spec).await?;
+        let versions = self.versions(spec, job).await?;
         if mode == Mode::Load && versions.len() > 1 {
             return Err(Error::new(
                 Code::InvalidSpec,
@@ -63,6 +66,8 @@ impl Worker {
             .hint("a load replaces all rows; `trireme merge` applies several versions"));
         }
         let count = versions.len();
+        // A job that is run again tells what it does now.
+        job.update(|job| (job.quarantine, job.checks, job.schema) = (None, Vec::new(), None));
         for (at, manifest) in versions.into_iter().enumerate() {
             // Of several versions the counts are added up, and those before one that fails stay.
             let before = job.snapshot().metrics;
@@ -102,7 +107,7 @@ impl Worker {
         let newest = Txn { app_id: newest_id(&manifest.source), version: txn.version };
         let (job_id, txn, newest) = (job.id().to_string(), Some(txn), Some(newest));
         let label = CommitLabel { job_id, txn, newest, ..CommitLabel::default() };
-        let session = self.sessions.open(manifest.bytes())?;
+        let session = self.sessions.open(manifest.text_bytes())?;
         let mut application = Application { spec, mode, name, manifest, label, session, job };
 
         let written = self.write_source(&application).await?;
@@ -145,9 +150,9 @@ impl Worker {
     /// Raw → expressions → uncommitted files, with the checks that need no other table.
     async fn write_source(&self, application: &Application<'_>) -> Result<Written> {
         let Application { spec, name, manifest, session, job, .. } = application;
-        let rows = self.source_rows(application).await?;
+        let (rows, counted) = self.source_rows(application).await?;
         let mut columns = rows.schema().as_arrow().clone();
-        columns.fields = columns.fields.iter().filter(|field| field.name() != KEEP_COLUMN).cloned().collect();
+        columns.fields = columns.fields.iter().filter(|field| !is_hidden(field.name())).cloned().collect();
         let incoming = schema::to_delta(&columns)?;
         let policy = match SchemaEvolution::try_from(spec.schema_evolution).unwrap_or_default() {
             SchemaEvolution::Unspecified => SchemaPolicy::Same,
@@ -159,17 +164,24 @@ impl Worker {
         }
         let mut write = WriteSpec::new(&self.storage, name, &incoming, &spec.primary_key);
         write.settings.target_file_bytes = self.settings.target_file_size;
+        write.checks = counted.len();
+        write.bad_rows = self.bad_rows(application)?;
         let physical = session.state().create_physical_plan(&rows).await?;
         let physical = Arc::new(DeltaWriteExec::try_new(physical, Arc::new(write))?);
         let batches = self.run_plan("write", session, physical, job).await?;
         let outcome = WriteOutcome::collect(&batches)?;
         let summary = &outcome.summary;
-        let deduplicated = !spec.order_by.is_empty();
         let records = manifest.records();
-        // Nothing between the raw records and the writer drops or doubles a row, unless the filter and the choice of the latest row do.
+        // Rows that a filter took before one of each key was chosen were not counted.
+        let filtered = filters_first(spec, manifest, &counted);
+        // Text that is no record may be more or less of them than the download counted.
+        let malformed = summary.reasons.keys().any(|kind| kind == "malformed");
+        // Nothing between the raw records and the writer drops or doubles a row, unless that filter does.
         if let Some(records) = records
-            && (if deduplicated { summary.rows_in > records } else { summary.rows_in != records })
+            && !malformed
+            && (if filtered { summary.rows_in > records } else { summary.rows_in != records })
         {
+            self.discard_files(name, &outcome.files).await;
             return Err(Error::new(
                 Code::Internal,
                 format!(
@@ -178,19 +190,25 @@ impl Worker {
                 ),
             ));
         }
+        let rows_in = if filtered { records.unwrap_or(summary.rows_in) } else { summary.rows_in };
         let bytes_out: u64 = outcome.files.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
         job.update(|job| {
             metrics(job, |metrics| {
-                metrics.rows_in = records.unwrap_or(summary.rows_in);
-                metrics.rows_dropped =
-                    if deduplicated { metrics.rows_in - summary.rows_in } else { summary.rows_dropped };
-                metrics.rows_superseded = if deduplicated { summary.rows_dropped } else { 0 };
-                metrics.bytes_in = manifest.bytes();
+                metrics.rows_in = rows_in;
+                metrics.rows_dropped = summary.rows_dropped + (rows_in - summary.rows_in);
+                metrics.rows_superseded = summary.rows_superseded;
+                metrics.rows_quarantined = summary.rows_quarantined;
+                metrics.bytes_in = manifest.read_bytes();
                 metrics.bytes_out = bytes_out;
             });
         });
-        let written = Written { outcome, incoming, policy };
-        let checked = self.check_written(application, &written).await;
+        let quality = self.check_quality(application, &outcome, &counted);
+        let bad = Mutex::new(outcome.bad_files.clone());
+        let written = Written { outcome, incoming, policy, bad };
+        let checked = match quality {
+            Ok(()) => self.check_written(application, &written).await,
+            Err(error) => Err(error),
+        };
         if checked.is_err() {
             self.discard(name, &written).await;
         }
@@ -206,8 +224,8 @@ impl Worker {
         self.check_duplicates(application, &written.files(application)?).await
     }
 
-    /// The rows to be written, with [`KEEP_COLUMN`] where rows are to be dropped and counted.
-    async fn source_rows(&self, application: &Application<'_>) -> Result<LogicalPlan> {
+    /// The rows to be written, with the columns that tell what becomes of each; and what is counted of them.
+    async fn source_rows(&self, application: &Application<'_>) -> Result<(LogicalPlan, Vec<Counted>)> {
         let Application { spec, manifest, session, job, .. } = application;
         let reference = source_of(spec)?;
         let declared = match reference.schema.as_str() {
@@ -217,7 +235,8 @@ impl Worker {
         let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
             Some(schema) => schema,
             None => {
-                let plan = infer_plan(&self.zone, manifest, session.state().config().target_partitions())?;
+                let lenient = spec.on_bad_record() == OnBadRecord::Quarantine;
+                let plan = infer_plan(&self.zone, manifest, session.state().config().target_partitions(), lenient)?;
                 let inferred = inferred_schema(&self.run_plan("infer", session, plan, job).await?)?;
                 self.zone.keep_schema(&manifest.source, &manifest.version, &inferred).await?;
                 known_columns(&self.zone, manifest, None).await?.ok_or_else(|| {
@@ -225,39 +244,53 @@ impl Worker {
                 })?
             }
         };
-        let raw = Arc::new(RawTable::new(self.zone.clone(), manifest.clone(), schema));
-        let scan = LogicalPlanBuilder::scan("raw", provider_as_source(raw), None)?;
-        let filter = (!spec.r#where.is_empty()).then_some(spec.r#where.as_str());
-        let (columns, filter) = sql::plan_columns(&session.state(), scan.schema().as_arrow(), &spec.columns, filter)?;
-        check_key_names(spec, &columns)?;
-        if spec.order_by.is_empty() {
-            let keep = filter.map(|filter| filter.is_true().alias(KEEP_COLUMN));
-            return Ok(scan.project(columns.into_iter().chain(keep))?.build()?);
-        }
-        let rows = match filter {
-            Some(filter) => scan.filter(filter)?,
-            None => scan,
+        self.tell_schema(job, manifest, declared.as_ref()).await;
+        let planned = Columns::plan(&session.state(), &schema, spec)?;
+        check_key_names(spec, &planned.columns)?;
+        let tells = planned.tells(spec);
+        let raw = RawTable::new(self.zone.clone(), manifest.clone(), schema).telling(tells)?;
+        let mut scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(raw)), None)?;
+        let (rows, counted) = if tells == Tells::Nothing {
+            let mut keep = planned.filter.map(Expr::is_true);
+            if filters_first(spec, manifest, &[])
+                && let Some(keep) = keep.take()
+            {
+                scan = scan.filter(keep)?;
+            }
+            (scan.project(planned.columns.into_iter().chain(keep.map(|keep| keep.alias(KEEP_COLUMN))))?, Vec::new())
+        } else {
+            told_rows(&session.state(), spec, manifest.format, scan, planned)?
         };
-        let rows = rows.project(columns)?;
+        if spec.order_by.is_empty() {
+            return Ok((rows.build()?, counted));
+        }
         let (column, ascending) = order_by(spec)?;
         let schema = rows.schema().clone();
-        if schema.index_of_column_by_name(None, column).is_none() {
-            let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        if !names.iter().any(|name| *name == column && !is_hidden(name)) {
+            let names: Vec<&str> = names.into_iter().filter(|name| !is_hidden(name)).collect();
             return Err(Error::new(
                 Code::InvalidSpec,
                 format!("order_by: table {} has no column `{column}`", spec.table),
             )
             .hint(format!("it has: {}", names.join(", "))));
         }
+        // Rows that are not to be written must not keep others out.
+        let has = |name: &str| names.contains(&name);
+        let competes = match (has(REASON_COLUMN), has(KEEP_COLUMN)) {
+            (true, _) => Some(quality::competes()),
+            (false, true) => Some(ident(KEEP_COLUMN)),
+            (false, false) => None,
+        };
         // The greatest value wins; with DESC the least. A null never does against a value.
         let rank = row_number()
-            .partition_by(spec.primary_key.iter().map(ident).collect())
+            .partition_by(spec.primary_key.iter().map(ident).chain(competes).collect())
             .order_by(vec![ident(column).sort(!ascending, false)])
             .build()?;
-        let names: Vec<Expr> = schema.fields().iter().map(|field| ident(field.name())).collect();
-        let keep = rank.alias("__rank");
-        let ranked = rows.window(vec![keep])?;
-        Ok(ranked.project(names.into_iter().chain([ident("__rank").eq(lit(1_u64)).alias(KEEP_COLUMN)]))?.build()?)
+        let names: Vec<Expr> = names.iter().map(|name| ident(*name)).collect();
+        let ranked = rows.window(vec![rank.alias("__rank")])?;
+        let latest = ident("__rank").eq(lit(1_u64)).alias(LATEST_COLUMN);
+        Ok((ranked.project(names.into_iter().chain([latest]))?.build()?, counted))
     }
 
     async fn land(&self, application: &Application<'_>, written: &Written) -> Result<Committed> {
@@ -269,6 +302,7 @@ impl Worker {
         let committed = match (table, mode) {
             (None, _) => {
                 let added = files.len() as u64;
+                self.quarantine(application, written).await?;
                 let committed = commit::create(&self.storage, name, &written.incoming, files, label).await?;
                 count(job, added, 0, rows);
                 committed
@@ -276,6 +310,7 @@ impl Worker {
             (Some(table), Mode::Load) => {
                 let schema = schema::reconcile(name, &table.schema(), &written.incoming, written.policy)?;
                 let (added, removed) = (files.len() as u64, table.files()?.len() as u64);
+                self.quarantine(application, written).await?;
                 let committed = commit::overwrite(&table, &schema, files, label).await?;
                 count(job, added, removed, rows);
                 committed
@@ -288,6 +323,11 @@ impl Worker {
     /// Removes files that no commit refers to. What is left behind does no harm: nobody reads it, and vacuum takes it.
     pub(super) async fn discard(&self, name: &TableName, written: &Written) {
         self.discard_files(name, &written.outcome.files).await;
+        // Those that were not handed over to a commit.
+        let bad = std::mem::take(&mut *written.bad.lock());
+        if let (false, Ok(quarantine)) = (bad.is_empty(), quarantine::table_of(name)) {
+            self.discard_files(&quarantine, &bad).await;
+        }
     }
 
     pub(super) async fn discard_files(&self, name: &TableName, files: &[Add]) {
@@ -308,6 +348,8 @@ pub struct Written {
     pub outcome: WriteOutcome,
     pub incoming: StructType,
     pub policy: SchemaPolicy,
+    /// Files of bad records, until they are handed over to the quarantine's commit.
+    pub bad: Mutex<Vec<Add>>,
 }
 
 impl Written {
@@ -339,13 +381,14 @@ fn already_applied(job: &JobHandle, version: u64) {
 fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
     use sha2::{Digest, Sha256};
     let reference = spec.source.clone().unwrap_or_default();
-    let parts = [
+    let mut parts = vec![
         spec.columns.join("\u{1f}"),
         spec.primary_key.join("\u{1f}"),
         spec.r#where.clone(),
         spec.order_by.clone(),
         reference.schema,
     ];
+    parts.extend(quality::digest_parts(spec));
     let digest = Sha256::digest(parts.join("\u{1e}"));
     let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let (source, version) = (&manifest.source, &manifest.version);
@@ -355,6 +398,12 @@ fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
         Mode::Merge => format!("trireme:merge:{source}@{version}:{digest}"),
     };
     Txn { app_id, version: version.number() }
+}
+
+/// Whether the filter works before the latest row of each key is chosen. Where rows are to be counted one by one it must not.
+fn filters_first(spec: &TableSpec, manifest: &Manifest, counted: &[Counted]) -> bool {
+    let plain = spec.on_bad_record() == OnBadRecord::Unspecified && spec.expect.is_empty() && counted.is_empty();
+    !spec.order_by.is_empty() && manifest.records().is_some() && plain
 }
 
 fn check_key_names(spec: &TableSpec, columns: &[Expr]) -> Result<()> {

@@ -83,6 +83,7 @@ impl Worker {
         // What was read as another format before is read again.
         let current = current.filter(|current| wanted.format.is_none_or(|format| format == current.format));
         let version = RawVersion::at(Utc::now());
+        self.zone.download_begins(&wanted.source, &version, &job.id().to_string()).await?;
         let manifest = self.bring(&wanted, &version, current.as_ref(), job).await;
         let manifest = match manifest {
             Ok(Some(manifest)) => manifest,
@@ -100,13 +101,14 @@ impl Worker {
             }
         };
         self.zone.publish(&manifest).await?;
-        let bytes = manifest.bytes();
+        self.zone.download_ended(&wanted.source, &version).await;
+        let (bytes, copies) = (manifest.bytes(), manifest.copy_bytes());
         job.update(|job| {
             job.outcome = Outcome::Applied.into();
             job.raw_version = manifest.version.to_string();
             metrics(job, |metrics| {
                 metrics.bytes_in = bytes;
-                metrics.bytes_out = bytes;
+                metrics.bytes_out = bytes + copies;
                 metrics.files_added = manifest.parts.len() as u64;
                 metrics.rows_in = manifest.records().unwrap_or(0);
             });
@@ -130,6 +132,7 @@ impl Worker {
             from: from.to_string(),
             format: wanted.format,
             split_size: self.settings.split_size,
+            copy: self.settings.copy,
             allowed: self.settings.allowed_origins.clone(),
             previous: None,
             credentials: wanted.credentials.clone(),
@@ -147,7 +150,7 @@ impl Worker {
             let Some(fetched) = self.fetch_all(vec![vec![request]], job).await?.into_iter().next() else {
                 return Ok(None);
             };
-            let mut manifest = manifest(fetched.format, vec![fetched.part]);
+            let mut manifest = manifest(fetched.format, fetched.parts);
             (manifest.etag, manifest.last_modified) = (fetched.etag, fetched.last_modified);
             return Ok(Some(manifest));
         }
@@ -165,11 +168,11 @@ impl Worker {
         let Some(format) = one_format(fetched.iter().map(|file| (file.format, file.origin.clone())))? else {
             return Err(Error::new(Code::Internal, format!("nothing came of {} files", files.len())));
         };
-        let part = |Fetched { part, origin, etag, last_modified, .. }: Fetched| Part {
-            delivered: Some(Delivered { origin, etag, last_modified }),
-            ..part
+        let parts = |Fetched { parts, origin, etag, last_modified, .. }: Fetched| {
+            let delivered = Some(Delivered { origin, etag, last_modified });
+            parts.into_iter().map(move |part| Part { delivered: delivered.clone(), ..part })
         };
-        let parts: Vec<Part> = fetched.into_iter().map(part).collect();
+        let parts: Vec<Part> = fetched.into_iter().flat_map(parts).collect();
         if current.is_some_and(|current| is_same(&parts, current)) {
             return Ok(None);
         }
@@ -224,7 +227,8 @@ impl Worker {
             range.remove_range(self.storage.store().as_ref(), &self.zone.folder(&range.source, &range.version)).await;
         }
         fetched.extend(joined);
-        fetched.sort_by(|a, b| a.part.path.cmp(&b.part.path));
+        let path = |file: &Fetched| file.parts.first().map(|part| part.path.clone());
+        fetched.sort_by_key(path);
         Ok(fetched)
     }
 

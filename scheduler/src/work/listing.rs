@@ -5,12 +5,13 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use prost_types::Timestamp;
 use trireme_engine::{
-    Code, Error, Result, SourceName, Storage, TableName,
+    Code, Error, RawVersion, Result, SourceName, Storage, TableName,
     delta::{Table, catalog},
-    raw::{Manifest, RawFormat, RawZone},
+    raw::{Manifest, RawFormat, RawZone, schema_report},
 };
 use trireme_proto::v1;
 
+use super::quality::schema_message;
 use crate::service::{CatalogReader, RawReader};
 
 /// Tables or versions read at one time.
@@ -109,9 +110,17 @@ impl RawReader for Listing {
                 current: current.map(|version| version.to_string()).unwrap_or_default(),
                 versions: versions.len() as u32,
                 bytes: versions.iter().map(Manifest::bytes).sum(),
+                text_bytes: versions.iter().map(Manifest::text_bytes).sum(),
+                copy_bytes: versions.iter().map(Manifest::copy_bytes).sum(),
             })
         });
         sources.buffered(SIDE_BY_SIDE).try_collect().await
+    }
+
+    async fn describe_version(&self, source: &SourceName, version: Option<&RawVersion>) -> Result<v1::SchemaReport> {
+        let manifest = self.zone.get(source, version).await?;
+        let report = schema_report(&self.zone, &manifest, None).await?;
+        Ok(schema_message(&manifest, report))
     }
 
     async fn list_versions(&self, source: &SourceName) -> Result<Vec<v1::RawVersion>> {
@@ -140,6 +149,14 @@ impl RawReader for Listing {
                 .map(|time| timestamp(time.to_utc())),
             splits: manifest.parts.iter().map(|part| part.splits.len() as u32).sum(),
             current: current.as_ref() == Some(&manifest.version),
+            text_bytes: manifest.text_bytes(),
+            copy_bytes: manifest.copy_bytes(),
+            compression: manifest
+                .parts
+                .iter()
+                .find_map(|part| part.compression)
+                .map(|compression| compression.to_string())
+                .unwrap_or_default(),
         });
         Ok(shown.collect())
     }

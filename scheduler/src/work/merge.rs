@@ -89,6 +89,7 @@ impl Worker {
                 touched: touched.iter().map(|file| file.add.clone()).collect(),
                 counts,
             };
+            self.quarantine(application, written).await?;
             let committed = commit::merge(table, merge, label).await?;
             job.update(|job| {
                 metrics(job, |metrics| {

@@ -1,11 +1,13 @@
 //! What jobs do: plan, run on the cluster, commit.
 //!
-//! One file a kind: [`download`], [`apply`] (loads and merges), [`question`]; [`query`] runs read-only SQL and [`listing`] answers what there is.
+//! One file a kind: [`download`], [`adopt`], [`apply`] (loads and merges), [`question`]; [`query`] runs read-only SQL and [`listing`] answers what there is.
 
+mod adopt;
 mod apply;
 mod download;
 mod listing;
 mod merge;
+mod quality;
 mod query;
 mod question;
 mod report;
@@ -18,7 +20,7 @@ use async_trait::async_trait;
 use trireme_engine::{
     Code, Error, Result, SourceName, Storage, TableName,
     delta::catalog,
-    raw::{AllowedOrigins, RawZone},
+    raw::{AllowedOrigins, CopyPolicy, RawZone},
     sql,
 };
 use trireme_proto::v1::{JobSpec, Question, SourceRef, TableSpec, job_spec::Spec};
@@ -37,6 +39,8 @@ pub use session::Sessions;
 pub struct WorkSettings {
     /// Bytes of raw between two split points noted by a download.
     pub split_size: u64,
+    /// Which deliveries get a seekable copy.
+    pub copy: CopyPolicy,
     /// Bytes of a table's data file, about.
     pub target_file_size: u64,
     /// Bytes above which one file is downloaded in ranges of that size, by several tasks; 0: never.
@@ -73,7 +77,7 @@ impl Worker {
         if version.is_none() && promised.sources.contains(&source) {
             return Ok(());
         }
-        self.zone.get(&source, version.as_ref()).await.map(|_| ())
+        self.readable(&source, version.as_ref()).await.map(|_| ())
     }
 
     async fn check_tables(&self, reads: BTreeSet<TableName>, promised: &Promised) -> Result<()> {
@@ -101,6 +105,7 @@ impl Work for Worker {
     async fn run(&self, spec: &JobSpec, job: &JobHandle) -> Result<()> {
         match &spec.spec {
             Some(Spec::Download(download)) => self.download(download, job).await,
+            Some(Spec::Adopt(adopt)) => self.adopt(adopt, job).await,
             Some(Spec::Load(load)) => self.apply(table_spec(&load.spec)?, apply::Mode::Load, job).await,
             Some(Spec::Merge(merge)) => self.apply(table_spec(&merge.spec)?, apply::Mode::Merge, job).await,
             Some(Spec::Question(question)) => self.question(question, job).await,
@@ -112,12 +117,15 @@ impl Work for Worker {
     async fn check(&self, spec: &JobSpec, promised: &Promised) -> Result<()> {
         match &spec.spec {
             Some(Spec::Download(download)) => self.check_download(download),
+            Some(Spec::Adopt(adopt)) => self.check_adopt(adopt).await,
             Some(Spec::Load(load)) => {
                 let spec = table_spec(&load.spec)?;
+                quality::check_spec(spec)?;
                 self.check_source(source_of(spec)?, promised).await
             }
             Some(Spec::Merge(merge)) => {
                 let spec = table_spec(&merge.spec)?;
+                quality::check_spec(spec)?;
                 if spec.primary_key.is_empty() {
                     return Err(Error::new(
                         Code::InvalidSpec,

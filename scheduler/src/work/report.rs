@@ -65,6 +65,7 @@ pub fn sum(one: Option<JobMetrics>, other: Option<JobMetrics>) -> Option<JobMetr
         files_removed: one.files_removed + other.files_removed,
         retries: one.retries + other.retries,
         rows_superseded: one.rows_superseded + other.rows_superseded,
+        rows_quarantined: one.rows_quarantined + other.rows_quarantined,
     })
 }
 

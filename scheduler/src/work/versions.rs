@@ -4,6 +4,7 @@ use trireme_engine::{Code, Error, RawVersion, Result, SourceName, TableName, del
 use trireme_proto::v1::{SourceRef, TableSpec, Versions};
 
 use super::{Worker, source_of};
+use crate::jobs::JobHandle;
 
 /// Application id under which a table says which version of a source is the newest that it holds.
 pub fn newest_id(source: &SourceName) -> String {
@@ -12,12 +13,12 @@ pub fn newest_id(source: &SourceName) -> String {
 
 impl Worker {
     /// The manifests of the versions that a spec asks for, oldest first; never none.
-    pub(super) async fn versions(&self, spec: &TableSpec) -> Result<Vec<Manifest>> {
+    pub(super) async fn versions(&self, spec: &TableSpec, job: &JobHandle) -> Result<Vec<Manifest>> {
         let reference = source_of(spec)?;
         let source: SourceName = reference.source.parse()?;
         let Some(versions) = &reference.versions else {
             let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
-            return Ok(vec![self.zone.get(&source, version.as_ref()).await?]);
+            return Ok(vec![self.manifest(&source, version.as_ref(), reference.format, job).await?]);
         };
         check_versions(reference)?;
         let mut wanted = self.zone.list_versions(&source).await?;
@@ -35,7 +36,7 @@ impl Worker {
             }
         }
         if wanted.is_empty() {
-            return Ok(vec![self.zone.get(&source, None).await?]);
+            return Ok(vec![self.manifest(&source, None, reference.format, job).await?]);
         }
         let mut manifests = Vec::with_capacity(wanted.len());
         for version in &wanted {

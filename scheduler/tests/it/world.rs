@@ -146,6 +146,14 @@ impl RawReader for Fake {
     async fn list_versions(&self, source: &SourceName) -> Result<Vec<v1::RawVersion>> {
         Err(Error::new(Code::SourceNotFound, format!("no source `{source}`: {}", "é".repeat(20_000))))
     }
+
+    async fn describe_version(
+        &self,
+        source: &SourceName,
+        _: Option<&trireme_engine::RawVersion>,
+    ) -> Result<v1::SchemaReport> {
+        Ok(v1::SchemaReport { source: source.to_string(), ..Default::default() })
+    }
 }
 
 /// Rows of the fake's answers in one batch, so that a batch is larger than a message.

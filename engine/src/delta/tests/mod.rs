@@ -4,6 +4,7 @@ mod commits;
 mod features;
 mod golden;
 mod histories;
+mod quarantine;
 mod round_trips;
 mod scans;
 

@@ -3,21 +3,24 @@
 //! RFC 4180, as the `csv` crate reads it: a line ends with `\n`, `\r\n` or `\r`, blank lines are no records, a quote matters only where a field starts,
 //! and two quotes in quotes are one. Unlike there, an unquoted empty field is NULL and quotes that are never closed are an error.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{ArrayRef, NullBufferBuilder, RecordBatch, RecordBatchOptions},
     datatypes::{DataType, SchemaRef},
 };
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 use crate::{
     error::Result,
     raw::{
         json::{
-            columns::cast_text,
-            lex::{Bad, Lex, Stop, bad},
+            columns::{cast_text, strings},
+            lex::{Lex, Stop, bad},
         },
         manifest::BYTE_ORDER_MARK,
-        piece::{Decode, Malformed},
+        piece::{Decode, MAX_RECORD, Malformed},
+        places::{Lines, Places, Record, reason},
         text::Text,
     },
 };
@@ -174,18 +177,28 @@ pub(crate) struct CsvDecoder {
     header: bool,
     /// Offset in the file of each row of the batch at hand.
     starts: Vec<u64>,
+    /// More about each row, where it is asked for.
+    places: Option<(Places, Lines)>,
+    /// Bad records are rows of nulls, not refused.
+    lenient: bool,
 }
 
 impl CsvDecoder {
-    /// A decoder of a file with `width` fields, of which `indices` are asked for and make up `schema`.
+    /// A decoder of a file with `width` fields, of which `indices` are asked for and make up `schema`. It refuses bad records.
     pub fn new(schema: SchemaRef, width: usize, indices: &[usize], first: bool) -> Self {
-        let columns = schema.fields().iter().map(|field| Column {
+        let columns = schema.fields().iter().take(indices.len()).map(|field| Column {
             text: Text::new(),
             valid: NullBufferBuilder::new(0),
             data_type: field.data_type().clone(),
         });
         let takers = (0..width).map(|index| indices.iter().position(|wanted| *wanted == index)).collect();
-        Self { columns: columns.collect(), schema, takers, header: first, starts: Vec::new() }
+        let columns = columns.collect();
+        Self { columns, schema, takers, header: first, starts: Vec::new(), places: None, lenient: false }
+    }
+
+    /// The same with the columns of `places`, which are the schema's last; if `lenient`, bad records are rows of nulls.
+    pub fn with_places(self, places: Places, lines: Lines, lenient: bool) -> Self {
+        Self { places: Some((places, lines)), lenient, ..self }
     }
 
     /// Skips the byte order mark and the header; the offset after them.
@@ -220,8 +233,8 @@ impl CsvDecoder {
     }
 }
 
-impl Decode for CsvDecoder {
-    fn decode(&mut self, text: &[u8], base: u64, end: bool, rows: usize) -> Result<usize, Malformed> {
+impl CsvDecoder {
+    fn records(&mut self, text: &[u8], base: u64, end: bool, rows: usize) -> Result<usize, Malformed> {
         let mut at = 0;
         if self.header {
             match self.skip_header(text, end) {
@@ -232,23 +245,83 @@ impl Decode for CsvDecoder {
         }
         while self.starts.len() < rows {
             let Some(start) = next_record(text, at) else { return Ok(text.len()) };
-            match self.push(text, start, end) {
+            let line = self.line_at(text, base, start);
+            let stop = match self.push(text, start, end) {
                 Ok(after) => {
-                    self.starts.push(base + start as u64);
+                    self.row(text, base, start..after, line);
                     at = after;
+                    continue;
                 }
-                Err(Stop::Incomplete) if !end => {
-                    let rows = self.starts.len();
-                    for column in &mut self.columns {
-                        column.text.truncate(rows);
-                        column.valid.truncate(rows);
-                    }
-                    return Ok(start);
-                }
-                Err(stop) => return Err(Malformed::cut_short(stop, text, base)),
+                Err(stop) => stop,
+            };
+            let too_long = self.lenient && text.len() - start > MAX_RECORD;
+            let waits = !end && !too_long;
+            if matches!(stop, Stop::Bad(_)) && !self.lenient {
+                return Err(Malformed::cut_short(stop, text, base));
             }
+            let rows = self.starts.len();
+            for column in &mut self.columns {
+                column.text.truncate(rows);
+                column.valid.truncate(rows);
+            }
+            if matches!(stop, Stop::Incomplete) && waits {
+                return Ok(start);
+            }
+            if !self.lenient {
+                return Err(Malformed::cut_short(stop, text, base));
+            }
+            // A quote that is never closed would take all that follows with it, so such a record ends with its line.
+            let (after, reason) = match record(text, start, end, |_, _| {}) {
+                Ok((found, after)) => (after, wrong_number(found, self.takers.len())),
+                Err(_) => {
+                    let line_end = memchr2(b'\n', b'\r', text.get(start..).unwrap_or_default());
+                    let what = "malformed: found a quote that is never closed";
+                    (line_end.map_or(text.len(), |length| start + length), what.to_string())
+                }
+            };
+            for column in &mut self.columns {
+                column.text.end();
+                column.valid.append(false);
+            }
+            self.row(text, base, start..after, line);
+            if let Some((places, _)) = &mut self.places {
+                places.mark(rows, reason);
+            }
+            at = after;
         }
         Ok(at)
+    }
+
+    #[inline]
+    fn row(&mut self, text: &[u8], base: u64, range: std::ops::Range<usize>, line: u64) {
+        let offset = base + range.start as u64;
+        self.starts.push(offset);
+        if let Some((places, _)) = &mut self.places {
+            let mut record = text.get(range).unwrap_or_default();
+            while let [rest @ .., b'\n' | b'\r'] = record {
+                record = rest;
+            }
+            places.push(Record { offset, length: record.len() as u64, line });
+        }
+    }
+
+    fn line_at(&mut self, text: &[u8], base: u64, at: usize) -> u64 {
+        self.places.as_mut().map_or(0, |(_, lines)| {
+            lines.advance(text, base, at);
+            lines.line()
+        })
+    }
+}
+
+fn wrong_number(found: usize, width: usize) -> String {
+    format!("wrong number of fields: found a record of {found} fields, the header has {width}")
+}
+
+impl Decode for CsvDecoder {
+    fn decode(&mut self, text: &[u8], base: u64, end: bool, rows: usize) -> Result<usize, Malformed> {
+        let done = self.records(text, base, end, rows)?;
+        self.line_at(text, base, done);
+        Ok(done)
     }
 
     fn rows(&self) -> usize {
@@ -256,22 +329,27 @@ impl Decode for CsvDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch, Malformed> {
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        let mut bad = Vec::new();
         for (index, column) in self.columns.iter_mut().enumerate() {
-            let array = match column.text.finish(&mut column.valid) {
-                Ok(strings) if column.data_type == DataType::Utf8 => Ok(std::sync::Arc::new(strings) as ArrayRef),
-                Ok(strings) => cast_text(&(std::sync::Arc::new(strings) as ArrayRef), &column.data_type)
-                    .map_err(|bad| (bad.row, bad.bad)),
-                Err(row) => {
-                    Err((row, Bad { at: 0, what: "found text that is not UTF-8".to_string(), path: Vec::new() }))
-                }
-            };
-            arrays.push(array.map_err(|(row, bad)| Malformed {
-                offset: self.starts.get(row).copied().unwrap_or_default(),
-                what: bad.what,
-                path: vec![self.schema.field(index).name().clone()],
-            })?);
+            let before = bad.len();
+            let strings: ArrayRef = Arc::new(strings(&mut column.text, &mut column.valid, &mut bad));
+            arrays.push(match &column.data_type {
+                DataType::Utf8 => strings,
+                other => cast_text(&strings, other, &mut bad),
+            });
+            bad.iter_mut().skip(before).for_each(|bad| bad.bad.path.push(self.schema.field(index).name().clone()));
         }
+        for bad in bad {
+            match &mut self.places {
+                Some((places, _)) if self.lenient => places.mark(bad.row, reason(&bad.bad.path, &bad.bad.what)),
+                _ => {
+                    let offset = self.starts.get(bad.row).copied().unwrap_or_default();
+                    return Err(Malformed { offset, what: bad.bad.what, path: bad.bad.path });
+                }
+            }
+        }
+        arrays.extend(self.places.iter_mut().flat_map(|(places, _)| places.finish()));
         let options = RecordBatchOptions::new().with_row_count(Some(self.starts.len()));
         self.starts.clear();
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(|error| Malformed {

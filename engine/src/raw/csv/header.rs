@@ -3,12 +3,16 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use object_store::ObjectStoreExt;
 
 use super::decoder::first_record;
 use crate::{
     error::{Code, Error, Result},
-    raw::{json::lex::Stop, manifest::Manifest, zone::RawZone},
+    raw::{
+        json::lex::Stop,
+        manifest::{Manifest, Part},
+        stored::{Stored, TextFile, text_path},
+        zone::RawZone,
+    },
 };
 
 /// Longest header that is read.
@@ -21,7 +25,7 @@ const MAX_HEADER: u64 = 16 * 1024 * 1024;
 pub async fn csv_schema(zone: &RawZone, manifest: &Manifest, declared: Option<&SchemaRef>) -> Result<SchemaRef> {
     let mut first: Option<Vec<String>> = None;
     for part in &manifest.parts {
-        let names = names(zone, manifest, &part.path, part.bytes).await?;
+        let names = names(zone, manifest, part).await?;
         match &first {
             None => first = Some(names),
             Some(first) if *first == names => {}
@@ -32,9 +36,9 @@ pub async fn csv_schema(zone: &RawZone, manifest: &Manifest, declared: Option<&S
                         "{}@{}: the header of {} is {}, that of {} is {}",
                         manifest.source,
                         manifest.version,
-                        manifest.parts[0].path,
+                        manifest.parts[0].shown(),
                         first.join(","),
-                        part.path,
+                        part.shown(),
                         names.join(",")
                     ),
                 ));
@@ -63,15 +67,18 @@ pub async fn csv_schema(zone: &RawZone, manifest: &Manifest, declared: Option<&S
     Ok(declared.clone())
 }
 
-async fn names(zone: &RawZone, manifest: &Manifest, part: &str, bytes: u64) -> Result<Vec<String>> {
-    let path = zone.folder(&manifest.source, &manifest.version).join(part);
+async fn names(zone: &RawZone, manifest: &Manifest, part: &Part) -> Result<Vec<String>> {
+    let folder = zone.folder(&manifest.source, &manifest.version);
+    let stored = Arc::new(Stored::of(part, &folder));
+    let text_file = TextFile { store: zone.storage().store(), path: text_path(part, &folder), stored };
+    let bytes = part.text_bytes();
     let file = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
     let mut to = bytes.min(64 * 1024);
     let record = loop {
         if to == 0 {
             return Err(empty(manifest));
         }
-        let text = zone.storage().store().get_range(&path, 0..to).await?;
+        let text = text_file.read(0..to).await?;
         match first_record(&text, to == bytes) {
             Ok(Some(record)) => break record,
             Ok(None) => return Err(empty(manifest)),

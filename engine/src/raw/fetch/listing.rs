@@ -81,7 +81,10 @@ impl Listed {
 
 /// Whether a version has exactly these files, by what the listing says of them.
 pub fn is_current(files: &[Listed], manifest: &Manifest) -> bool {
-    files.len() == manifest.parts.len() && files.iter().zip(&manifest.parts).all(|(file, part)| file.is(part, manifest))
+    // Members of an archive are parts of one file.
+    let mut stored: Vec<&Part> = manifest.parts.iter().collect();
+    stored.dedup_by_key(|part| &part.path);
+    files.len() == stored.len() && files.iter().zip(stored).all(|(file, part)| file.is(part, manifest))
 }
 
 /// Whether parts hold what those of a version do, from origins of the same names.
@@ -286,7 +289,7 @@ impl Pattern {
 
     /// Whether a name that no literal names is looked at.
     fn shows(&self, name: &str) -> bool {
-        !name.starts_with('.') && !(self.hides && name.starts_with('_'))
+        !(name.starts_with('.') || self.hides && name.starts_with('_'))
     }
 
     /// The URL of a file with these names in its path.
@@ -307,7 +310,7 @@ fn glob_of(raw: &str) -> Option<String> {
     while let Some(at) = rest.find('%') {
         text.push_str(&plain(&rest[..at]));
         let encoded =
-            rest[at..].as_bytes().chunks(3).take_while(|triple| triple.len() == 3 && triple[0] == b'%').count() * 3;
+            rest.as_bytes()[at..].chunks(3).take_while(|triple| triple.len() == 3 && triple[0] == b'%').count() * 3;
         let encoded = &rest[at..at + encoded.max(1)];
         text.push_str(&glob::Pattern::escape(&percent_decode_str(encoded).decode_utf8().ok()?));
         rest = &rest[at + encoded.len()..];

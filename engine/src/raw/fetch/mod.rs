@@ -38,6 +38,7 @@ pub use self::{
 };
 use self::{origin::Origin, transfer::Transfer};
 use super::{
+    intake::CopyPolicy,
     manifest::{Manifest, Part, RawFormat},
     scanner::DEFAULT_SPLIT_SIZE,
 };
@@ -61,8 +62,11 @@ pub struct FetchRequest {
     pub from: String,
     /// Format; told from the name or the first bytes if it is not given.
     pub format: Option<RawFormat>,
-    /// Bytes between splits, about.
+    /// Bytes of text between splits, about.
     pub split_size: u64,
+    /// Whether a seekable copy is written beside it.
+    #[serde(default)]
+    pub copy: CopyPolicy,
     /// Where downloads may read from, redirects included.
     pub allowed: AllowedOrigins,
     /// The same file as it was downloaded last.
@@ -90,6 +94,7 @@ impl FetchRequest {
             from,
             format: None,
             split_size: DEFAULT_SPLIT_SIZE,
+            copy: CopyPolicy::default(),
             allowed: AllowedOrigins::all(),
             previous: None,
             credentials: None,
@@ -142,9 +147,13 @@ pub struct Previous {
 }
 
 impl Previous {
-    /// What a version of one part tells of the file at `from`; an origin's answers belong to one file.
+    /// What a version of one file tells of the file at `from`; an origin's answers belong to one file.
     pub fn of(manifest: &Manifest, from: &url::Url) -> Option<Self> {
-        let [part] = manifest.parts.as_slice() else { return None };
+        let (part, others) = manifest.parts.split_first()?;
+        // Members of an archive are parts of one file.
+        if others.iter().any(|other| other.path != part.path) {
+            return None;
+        }
         // A query is not kept, so with one nobody knows whether it was the same file.
         let same_origin = from.query().is_none() && manifest.origin == shown(from);
         Some(Self {
@@ -172,8 +181,8 @@ pub struct Seen {
 /// A file that was stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetched {
-    /// For the manifest.
-    pub part: Part,
+    /// For the manifest: one, or one for each member of an archive.
+    pub parts: Vec<Part>,
     /// Its format, given or detected.
     pub format: RawFormat,
     /// Where it came from, without credentials.

@@ -231,8 +231,8 @@ fn previous(fetched: &Fetched) -> Option<Previous> {
     Some(Previous {
         etag: fetched.etag.clone(),
         last_modified: fetched.last_modified.clone(),
-        bytes: fetched.part.bytes,
-        sha256: fetched.part.sha256.clone(),
+        bytes: fetched.parts[0].bytes,
+        sha256: fetched.parts[0].sha256.clone(),
     })
 }
 
@@ -260,12 +260,12 @@ async fn bytes_arrive_unchanged_with_checksum_and_splits() {
         assert!(std::fs::read(&stored).unwrap() == body, "not the same bytes");
         assert_eq!(stored.file_name().unwrap().to_str().unwrap(), "part-00000.json");
         let sum = Command::new("sha256sum").arg(&stored).output().unwrap().stdout;
-        assert!(String::from_utf8(sum).unwrap().starts_with(&fetched.part.sha256));
-        assert_eq!(fetched.part.bytes, body.len() as u64);
+        assert!(String::from_utf8(sum).unwrap().starts_with(&fetched.parts[0].sha256));
+        assert_eq!(fetched.parts[0].bytes, body.len() as u64);
         assert!(!fetched.origin.contains("token"), "{}", fetched.origin);
         if body.len() > 1 << 20 {
-            assert_eq!(fetched.part.layout, Some(JsonLayout::Array));
-            assert!((17..=18).contains(&fetched.part.splits.len()), "{}", fetched.part.splits.len());
+            assert_eq!(fetched.parts[0].layout, Some(JsonLayout::Array));
+            assert!((17..=19).contains(&fetched.parts[0].splits.len()), "{}", fetched.parts[0].splits.len());
         }
     }
 }
@@ -297,7 +297,7 @@ async fn a_broken_transfer_is_tried_again_and_leaves_nothing() {
     let world = World::new();
     let server = Http::start(vec![Answer::Status(503), cut.clone(), whole]).await;
     let good = fetched(world.fetch(&world.request(&format!("{}/x.json", server.url))).await.unwrap());
-    assert_eq!((good.part.bytes, server.asked()), (body.len() as u64, 3));
+    assert_eq!((good.parts[0].bytes, server.asked()), (body.len() as u64, 3));
 
     let world = World::new();
     let server = Http::start(vec![cut]).await;
@@ -329,7 +329,7 @@ async fn redirects_lead_only_where_downloads_may_read() {
     let target = Http::start(vec![Answer::Body { body, length: true, etag: None }]).await;
     let server = Http::start(vec![Answer::Redirect(format!("{}/x.json", target.url))]).await;
     let mut request = world.request(&format!("{}/y.json", server.url));
-    assert_eq!(fetched(world.fetch(&request).await.unwrap()).part.records, Some(1));
+    assert_eq!(fetched(world.fetch(&request).await.unwrap()).parts[0].records, Some(1));
 
     request.allowed = AllowedOrigins::new(vec![format!("{}/", server.url)]).unwrap();
     let error = world.fetch(&request).await.unwrap_err();
@@ -365,7 +365,7 @@ async fn local_files_are_regular_files() {
     std::fs::write(&file, "[{}]").unwrap();
     let url = |path: &Path| Url::from_file_path(path).unwrap().to_string();
     let first = fetched(world.fetch(&world.request(&url(&file))).await.unwrap());
-    assert_eq!(first.part.records, Some(1));
+    assert_eq!(first.parts[0].records, Some(1));
     for path in [world.folder.path().to_path_buf(), world.folder.path().join("missing"), "/dev/zero".into()] {
         let error = world.fetch(&world.request(&url(&path))).await.unwrap_err();
         assert_eq!(error.code, Code::DownloadFailed, "{error}");
@@ -399,7 +399,7 @@ async fn a_cut_transfer_goes_on_from_its_last_byte() {
     };
     let request = world.request(&format!("{}/x.json", server.url));
     let outcome = fetch(&request, &CancellationToken::new(), &progress).await.unwrap();
-    assert_eq!(fetched(outcome).part, uncut.part);
+    assert_eq!(fetched(outcome).parts, uncut.parts);
     assert!(world.stored(&request) == body, "not the same bytes");
     assert_eq!((server.asked(), sent.load(Ordering::SeqCst)), (10, body.len()), "no byte comes twice");
     assert_eq!(header(&server.heads()[1], "range"), Some("bytes=2097152-"));
@@ -418,7 +418,7 @@ async fn a_file_that_changes_midway_comes_from_its_start() {
     .await;
     let request = world.request(&format!("{}/x.json", server.url));
     let file = fetched(world.fetch(&request).await.unwrap());
-    assert_eq!((file.part.bytes, file.etag.as_deref(), server.asked()), (new.len() as u64, Some("\"v2\""), 3));
+    assert_eq!((file.parts[0].bytes, file.etag.as_deref(), server.asked()), (new.len() as u64, Some("\"v2\""), 3));
     assert!(world.stored(&request) == new, "not the same bytes");
 }
 
@@ -567,7 +567,7 @@ async fn ranges_make_the_same_file() {
     let server = Http::start(vec![Answer::File { body: body.clone(), etag: "\"v1\"", most: 2 << 20 }]).await;
     let request = world.request(&format!("{}/x.json", server.url));
     let joined = in_ranges(&world, &request, &none, 5 << 20).await.unwrap();
-    assert_eq!((joined.part, joined.etag), (uncut.part, uncut.etag));
+    assert_eq!((joined.parts, joined.etag), (uncut.parts, uncut.etag));
     assert!(world.stored(&request) == body, "not the same bytes");
 
     // It changes while its ranges are fetched.
@@ -707,6 +707,7 @@ async fn ftp_files_arrive_whole() {
     let base = format!("ftp://127.0.0.1:{}", server.port());
     let mut request = world.request(&format!("{base}/a%20folder/books.json"));
     let first = fetched(world.fetch(&request).await.unwrap());
+    assert_eq!(first.parts[0].bytes, large().len() as u64);
     assert!(first.last_modified.is_some());
     assert!(world.stored(&request) == large(), "not the same bytes");
     request.previous = previous(&first);
@@ -714,7 +715,7 @@ async fn ftp_files_arrive_whole() {
     assert_eq!(world.fetch(&request).await.unwrap(), FetchOutcome::NotModified);
     let empty = world.request(&format!("{base}/empty.json"));
     for credentials in [Credentials::default(), oars()] {
-        assert_eq!(fetched(world.fetch_as(&empty, &credentials).await.unwrap()).part.bytes, 0);
+        assert_eq!(fetched(world.fetch_as(&empty, &credentials).await.unwrap()).parts[0].bytes, 0);
     }
 
     let error = world.fetch(&world.request(&format!("{base}/missing.json"))).await.unwrap_err();
@@ -764,7 +765,7 @@ async fn ftp_folders_are_listed() {
             // What a listing says is what the file says of itself, or nothing would ever be current.
             assert_eq!(
                 (files[0].last_modified.clone(), files[0].length),
-                (first.last_modified, Some(first.part.bytes))
+                (first.last_modified, Some(first.parts[0].bytes))
             );
         }
         assert_eq!(world.list(&format!("{base}/"), &oars()).await.unwrap().len(), 4);
@@ -791,7 +792,7 @@ async fn ftps_trusts_who_it_is_told_to() {
     let Some(server) = Server::start("ftps-implicit", &shelf, &["port=990"]) else { return };
     let trusting = Credentials { ca: Some(server.said("ca")), ..oars() };
     let request = world.request("ftps://127.0.0.1:990/day=1/x.csv");
-    assert_eq!(fetched(world.fetch_as(&request, &trusting).await.unwrap()).part.bytes, 10);
+    assert_eq!(fetched(world.fetch_as(&request, &trusting).await.unwrap()).parts[0].bytes, 10);
 }
 
 /// Passes connections on to a port, and resets each after so many bytes from there; its own port.
@@ -855,7 +856,7 @@ async fn sftp_files_arrive_whole_over_a_line_that_is_cut() {
     let by_key = Credentials { password: None, private_key: Some(server.said("private_key")), known_hosts, ..oars() };
     let request = world.request(&format!("{base}/a%20folder/books.json"));
     let joined = in_ranges(&world, &request, &by_key, 1 << 20).await.unwrap();
-    assert_eq!(joined.part.layout, Some(JsonLayout::Array));
+    assert_eq!(joined.parts[0].layout, Some(JsonLayout::Array));
     assert!(world.stored(&request) == large(), "not the same bytes");
 
     let files = world.list(&format!("{base}/day=*/*.csv"), &by_key).await.unwrap();

@@ -5,18 +5,19 @@ use std::{sync::Arc, time::Duration};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::StreamExt;
 use md5::{Digest, Md5};
-use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use object_store::{ObjectStore, path::Path};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Ask, Checksum, Failure, FetchOutcome, FetchRequest, Fetched, Incoming, Next, Opened, Seen, Slice, checksum,
+    Ask, Checksum, Failure, FetchOutcome, FetchRequest, Fetched, Incoming, Next, Opened, Previous, Seen, Slice,
+    checksum,
     origin::Origin,
     ranges::{self, RangeSink},
     sink::PartSink,
 };
 use crate::{
     error::{Code, Error, Result},
-    raw::{manifest::RawFormat, zone::RawZone},
+    raw::{intake::discard_parts, packed::TextPlan, zone::RawZone},
     storage::Storage,
 };
 
@@ -60,7 +61,7 @@ struct Taken {
 
 enum Sink {
     Part(Box<PartSink>),
-    Range(RangeSink),
+    Range(Box<RangeSink>),
 }
 
 impl Taken {
@@ -200,13 +201,22 @@ impl Way<'_> {
     fn begin(&self, seen: Seen) -> Taken {
         let request = self.request;
         let sink = match &request.slice {
-            Slice::Range { number, .. } => {
-                Sink::Range(RangeSink::new(self.store.clone(), ranges::path(&self.folder, request.part, *number)))
-            }
+            Slice::Range { number, .. } => Sink::Range(Box::new(RangeSink::new(
+                self.store.clone(),
+                ranges::path(&self.folder, request.part, *number),
+            ))),
             Slice::Whole | Slice::Joined { .. } => {
-                let format = request.format.or_else(|| RawFormat::of_name(self.origin.url.path()));
-                let (store, folder) = (self.store.clone(), self.folder.clone());
-                Sink::Part(Box::new(PartSink::new(store, folder, request.part, format, request.split_size)))
+                let plan = TextPlan {
+                    store: self.store.clone(),
+                    folder: self.folder.clone(),
+                    stem: format!("part-{:05}", request.part),
+                    format: request.format,
+                    split_size: request.split_size,
+                    copy: false,
+                    cancel: self.cancel.clone(),
+                };
+                let sink = PartSink::new(plan, self.origin.shown(), self.origin.url.path(), request.copy);
+                Sink::Part(Box::new(sink))
             }
         };
         Taken { sink, md5: Md5::new(), seen }
@@ -259,27 +269,28 @@ impl Way<'_> {
                 return Ok(FetchOutcome::Range);
             }
         };
-        let (part, format) = sink.finish().await?;
-        let stored = self.folder.clone().join(part.path.as_str());
-        let had =
-            self.request.previous.as_ref().is_some_and(|had| had.sha256 == part.sha256 && had.bytes == part.bytes);
+        let (parts, format) = sink.finish().await?;
+        // Members of an archive are parts of one file, and have its checksum.
+        let sha256 = parts.first().map(|part| part.sha256.clone()).unwrap_or_default();
+        let same = |had: &Previous| parts.first().is_some_and(|part| had.sha256 == sha256 && had.bytes == part.bytes);
+        let had = self.request.previous.as_ref().is_some_and(same);
         if self.request.checksum != Checksum::None {
             let md5 = checksum::hex(&md5.finalize());
-            let compared = checksum::compare(self.origin, &self.request.checksum, &seen, &part.sha256, &md5);
+            let compared = checksum::compare(self.origin, &self.request.checksum, &seen, &sha256, &md5);
             let compared = tokio::select! {
                 compared = compared => compared,
                 () = self.cancel.cancelled() => Err(self.cancelled().into()),
             };
             if let Err(failure) = compared {
-                self.store.delete(&stored).await.map_err(Error::from)?;
+                discard_parts(&self.store, &self.folder, &parts).await;
                 return Err(failure);
             }
         }
         if had {
-            self.store.delete(&stored).await.map_err(Error::from)?;
+            discard_parts(&self.store, &self.folder, &parts).await;
             return Ok(FetchOutcome::NotModified);
         }
         let Seen { etag, last_modified, .. } = seen;
-        Ok(FetchOutcome::Fetched(Fetched { part, format, origin: self.origin.shown(), etag, last_modified }))
+        Ok(FetchOutcome::Fetched(Fetched { parts, format, origin: self.origin.shown(), etag, last_modified }))
     }
 }

@@ -7,8 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, ListArray, NullBufferBuilder,
-        StructArray,
+        Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, ListArray,
+        NullBufferBuilder, StringArray, StructArray, new_null_array,
     },
     buffer::{OffsetBuffer, ScalarBuffer},
     compute::{CastOptions, cast_with_options},
@@ -161,31 +161,32 @@ impl Column {
         Ok(end)
     }
 
-    /// The array, leaving none here.
-    pub fn finish(&mut self) -> Result<ArrayRef, BadRow> {
+    /// The array, leaving none here. Values that can't be in it are null, and told in `bad`.
+    pub fn finish(&mut self, bad: &mut Vec<BadRow>) -> ArrayRef {
         let len = self.len();
-        Ok(match &mut self.values {
+        match &mut self.values {
             Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), self.valid.finish())),
             Values::Long(values) => Arc::new(Int64Array::new(take(values).into(), self.valid.finish())),
             Values::Double(values) => Arc::new(Float64Array::new(take(values).into(), self.valid.finish())),
-            Values::Text(text) => Arc::new(text.finish(&mut self.valid).map_err(not_text)?),
+            Values::Text(text) => Arc::new(strings(text, &mut self.valid, bad)),
             Values::Cast(text, to) => {
-                let strings: ArrayRef = Arc::new(text.finish(&mut self.valid).map_err(not_text)?);
-                cast_text(&strings, to)?
+                let strings: ArrayRef = Arc::new(strings(text, &mut self.valid, bad));
+                cast_text(&strings, to, bad)
             }
             Values::List { offsets, item, field } => {
                 let offsets = std::mem::replace(offsets, vec![0]);
-                let items = item.finish().map_err(|bad| BadRow {
-                    row: offsets
-                        .partition_point(|start| usize::try_from(*start).is_ok_and(|start| start <= bad.row))
-                        .saturating_sub(1),
-                    bad: bad.bad,
-                })?;
+                let before = bad.len();
+                let items = item.finish(bad);
+                for bad in bad.iter_mut().skip(before) {
+                    let next =
+                        offsets.partition_point(|start| usize::try_from(*start).is_ok_and(|start| start <= bad.row));
+                    bad.row = next.saturating_sub(1);
+                }
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
                 Arc::new(ListArray::new(field.clone(), offsets, items, self.valid.finish()))
             }
-            Values::Struct(columns) => Arc::new(columns.finish(len, &mut self.valid)?),
-        })
+            Values::Struct(columns) => Arc::new(columns.finish(len, &mut self.valid, bad)),
+        }
     }
 }
 
@@ -194,18 +195,36 @@ fn take<T>(values: &mut Vec<T>) -> Vec<T> {
     std::mem::replace(values, Vec::with_capacity(capacity))
 }
 
-fn not_text(row: usize) -> BadRow {
-    BadRow { row, bad: Bad { at: 0, what: "found a string that is not UTF-8".into(), path: Vec::new() } }
+/// The strings of a column; those that are not UTF-8 have other symbols where they are not.
+pub(crate) fn strings(text: &mut Text, valid: &mut NullBufferBuilder, bad: &mut Vec<BadRow>) -> StringArray {
+    let (strings, not_text) = text.finish(valid);
+    let what = "found a string that is not UTF-8";
+    bad.extend(not_text.into_iter().map(|row| BadRow { row, bad: Bad { at: 0, what: what.into(), path: Vec::new() } }));
+    strings
 }
 
-/// Casts strings, and finds the first that can't be.
-pub(crate) fn cast_text(strings: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadRow> {
+/// Casts strings; those that can't be are null.
+pub(crate) fn cast_text(strings: &ArrayRef, to: &DataType, bad: &mut Vec<BadRow>) -> ArrayRef {
     let strict = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(strings, to, &strict).map_err(|error| {
-        let lenient = cast_with_options(strings, to, &CastOptions::default()).ok();
-        let row = lenient.and_then(|cast| (0..cast.len()).find(|row| cast.is_null(*row) && strings.is_valid(*row)));
-        BadRow { row: row.unwrap_or(0), bad: Bad { at: 0, what: error.to_string(), path: Vec::new() } }
-    })
+    let error = match cast_with_options(strings, to, &strict) {
+        Ok(cast) => return cast,
+        Err(error) => error,
+    };
+    let Ok(cast) = cast_with_options(strings, to, &CastOptions::default()) else {
+        bad.push(BadRow { row: 0, bad: Bad { at: 0, what: error.to_string(), path: Vec::new() } });
+        return new_null_array(to, strings.len());
+    };
+    // The error tells of the first only.
+    let mut first = Some(error.to_string());
+    for row in (0..cast.len()).filter(|row| cast.is_null(*row) && strings.is_valid(*row)) {
+        let what = first.take().unwrap_or_else(|| {
+            let value: String =
+                strings.as_string_opt::<i32>().map_or("", |all| all.value(row)).chars().take(100).collect();
+            format!("Cannot cast string '{value}' to value of {to} type")
+        });
+        bad.push(BadRow { row, bad: Bad { at: 0, what, path: Vec::new() } });
+    }
+    cast
 }
 
 #[inline]
@@ -353,28 +372,33 @@ impl StructColumns {
         self.len = len;
     }
 
-    /// Arrays of the fields, leaving none here.
-    pub fn finish_columns(&mut self) -> Result<Vec<ArrayRef>, BadRow> {
-        self.len = 0;
-        let named = self.columns.iter_mut().zip(&self.fields);
-        named
-            .map(|(column, field)| {
-                column.finish().map_err(|mut bad| {
-                    bad.bad.path.push(field.name().clone());
-                    bad
-                })
-            })
-            .collect()
+    /// Arrays of the fields, leaving none here; and the rows with values that can't be in them, the first of a column first.
+    pub fn finish_columns(&mut self) -> (Vec<ArrayRef>, Vec<BadRow>) {
+        let mut bad = Vec::new();
+        let arrays = self.finish_fields(&mut bad);
+        (arrays, bad)
     }
 
-    fn finish(&mut self, len: usize, valid: &mut NullBufferBuilder) -> Result<StructArray, BadRow> {
+    fn finish_fields(&mut self, bad: &mut Vec<BadRow>) -> Vec<ArrayRef> {
+        self.len = 0;
+        let named = self.columns.iter_mut().zip(&self.fields);
+        let finish = |(column, field): (&mut Column, &FieldRef)| {
+            let before = bad.len();
+            let array = column.finish(bad);
+            bad.iter_mut().skip(before).for_each(|bad| bad.bad.path.push(field.name().clone()));
+            array
+        };
+        named.map(finish).collect()
+    }
+
+    fn finish(&mut self, len: usize, valid: &mut NullBufferBuilder, bad: &mut Vec<BadRow>) -> StructArray {
         let fields = self.fields.clone();
-        let columns = self.finish_columns()?;
-        Ok(if fields.is_empty() {
+        let columns = self.finish_fields(bad);
+        if fields.is_empty() {
             StructArray::new_empty_fields(len, valid.finish())
         } else {
             StructArray::new(fields, columns, valid.finish())
-        })
+        }
     }
 }
 

@@ -2,19 +2,20 @@
 
 use arrow::{
     array::{RecordBatch, RecordBatchOptions},
-    datatypes::SchemaRef,
+    datatypes::{Fields, SchemaRef},
 };
 
 use super::{
     columns::{StructColumns, push_record},
-    lex::Stop,
-    records::{Next, Records},
+    lex::Lex,
+    walk::{Take, Walk},
 };
 use crate::{
     error::Result,
     raw::{
         manifest::JsonLayout,
         piece::{Decode, Malformed},
+        places::{Lines, Places, Record, reason},
     },
 };
 
@@ -22,53 +23,88 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct JsonDecoder {
     schema: SchemaRef,
+    walk: Walk,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+struct Rows {
     columns: StructColumns,
-    records: Records,
     /// Offset in the file of each row of the batch at hand.
     starts: Vec<u64>,
+    /// More about each row, where it is asked for.
+    places: Option<Places>,
+}
+
+impl Take for Rows {
+    fn rows(&self) -> usize {
+        self.starts.len()
+    }
+
+    #[inline]
+    fn take(&mut self, text: &[u8], at: usize, _: u64) -> Lex<usize> {
+        push_record(&mut self.columns, text, at)
+    }
+
+    #[inline]
+    fn taken(&mut self, record: Record) {
+        self.starts.push(record.offset);
+        if let Some(places) = &mut self.places {
+            places.push(record);
+        }
+    }
+
+    fn bad(&mut self, record: Record, reason: String) {
+        self.columns.push_nulls();
+        self.taken(record);
+        if let Some(places) = &mut self.places {
+            places.mark(self.starts.len() - 1, reason);
+        }
+    }
 }
 
 impl JsonDecoder {
+    /// A decoder that refuses bad records.
     pub fn new(schema: SchemaRef, layout: JsonLayout, first: bool, last: bool) -> Result<Self> {
         let columns = StructColumns::new(schema.fields())?;
-        Ok(Self { schema, columns, records: Records::new(layout, first, last), starts: Vec::new() })
+        let rows = Rows { columns, starts: Vec::new(), places: None };
+        Ok(Self { schema, walk: Walk::new(layout, first, last), rows })
+    }
+
+    /// The same with the columns of `places`, which are the schema's last; if `lenient`, bad records are rows of nulls.
+    pub fn with_places(self, places: Places, lines: Lines, lenient: bool) -> Result<Self> {
+        let own = self.schema.fields().len().saturating_sub(places.width());
+        let fields: Fields = self.schema.fields().iter().take(own).cloned().collect();
+        let rows = Rows { columns: StructColumns::new(&fields)?, starts: Vec::new(), places: Some(places) };
+        Ok(Self { walk: self.walk.with_lines(lines, lenient), rows, ..self })
     }
 }
 
 impl Decode for JsonDecoder {
     fn decode(&mut self, text: &[u8], base: u64, end: bool, rows: usize) -> Result<usize, Malformed> {
-        let mut at = 0;
-        while self.starts.len() < rows {
-            let next = self.records.next(text, at, end).map_err(|stop| Malformed::cut_short(stop, text, base))?;
-            let start = match next {
-                Next::Record(start) => start,
-                Next::More(at) => return Ok(at),
-            };
-            match push_record(&mut self.columns, text, start) {
-                Ok(after) => {
-                    self.records.record_ends();
-                    self.starts.push(base + start as u64);
-                    at = after;
-                }
-                Err(Stop::Incomplete) if !end => return Ok(start),
-                Err(stop) => return Err(Malformed::cut_short(stop, text, base)),
-            }
-        }
-        Ok(at)
+        self.walk.run(&mut self.rows, text, base, end, rows)
     }
 
     fn rows(&self) -> usize {
-        self.starts.len()
+        self.rows.starts.len()
     }
 
     fn finish(&mut self) -> Result<RecordBatch, Malformed> {
-        let options = RecordBatchOptions::new().with_row_count(Some(self.starts.len()));
-        let columns = self.columns.finish_columns().map_err(|bad| {
-            let offset = self.starts.get(bad.row).copied().unwrap_or_default();
-            Malformed { offset, what: bad.bad.what, path: bad.bad.path }
-        })?;
-        self.starts.clear();
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(|error| Malformed {
+        let Rows { columns, starts, places } = &mut self.rows;
+        let options = RecordBatchOptions::new().with_row_count(Some(starts.len()));
+        let (mut arrays, bad) = columns.finish_columns();
+        for bad in bad {
+            match places {
+                Some(places) if self.walk.is_lenient() => places.mark(bad.row, reason(&bad.bad.path, &bad.bad.what)),
+                _ => {
+                    let offset = starts.get(bad.row).copied().unwrap_or_default();
+                    return Err(Malformed { offset, what: bad.bad.what, path: bad.bad.path });
+                }
+            }
+        }
+        arrays.extend(places.iter_mut().flat_map(Places::finish));
+        starts.clear();
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(|error| Malformed {
             offset: 0,
             what: error.to_string(),
             path: Vec::new(),

@@ -5,3 +5,4 @@ pub(crate) mod decoder;
 pub(crate) mod lex;
 pub(crate) mod observe;
 pub(crate) mod records;
+pub(crate) mod walk;

@@ -20,6 +20,8 @@ enum Expect {
     FirstRecord,
     Record,
     Separator,
+    /// After text that was no record: anything that may stand between records, or a record.
+    Anything,
     Nothing,
 }
 
@@ -31,11 +33,13 @@ pub(crate) struct Records {
     expect: Expect,
     /// This is the file's last piece.
     last: bool,
+    /// It was told that the piece ends where it must not.
+    told: bool,
 }
 
 impl Records {
     pub fn new(layout: JsonLayout, first: bool, last: bool) -> Self {
-        Self { layout, expect: if first { Expect::Start } else { Expect::Record }, last }
+        Self { layout, expect: if first { Expect::Start } else { Expect::Record }, last, told: false }
     }
 
     /// Finds the next record at or after `at`; `end`: the piece has no more text than this.
@@ -68,7 +72,8 @@ impl Records {
             match (self.layout, self.expect, byte) {
                 (JsonLayout::Lines, _, _) => return Ok(Next::Record(at)),
                 (_, Expect::FirstRecord, b']') | (_, Expect::Separator, b']') => self.expect = Expect::Nothing,
-                (_, Expect::Separator, b',') => self.expect = Expect::Record,
+                (_, Expect::Anything, b']') => self.expect = Expect::Nothing,
+                (_, Expect::Separator | Expect::Anything, b',') => self.expect = Expect::Record,
                 (_, Expect::Separator, _) => return unexpected(text, at, "`,` or `]` after a record"),
                 (_, Expect::Nothing, _) => return bad(at, "found text after the end of the array"),
                 (_, _, b',' | b']') => return unexpected(text, at, "a record"),
@@ -83,9 +88,32 @@ impl Records {
         self.expect = Expect::Separator;
     }
 
+    /// Text that was no record was passed.
+    pub fn bad_ends(&mut self) {
+        self.expect = if self.expect == Expect::Nothing { Expect::Nothing } else { Expect::Anything };
+    }
+
+    /// That the piece ends where it must not was told.
+    pub fn end_is_told(&mut self) {
+        self.told = true;
+    }
+
+    /// An array has ended.
+    pub fn is_over(&self) -> bool {
+        self.expect == Expect::Nothing
+    }
+
+    /// How records follow one another.
+    pub fn layout(&self) -> JsonLayout {
+        self.layout
+    }
+
     fn ends_at(&self, text: &[u8], at: usize) -> Lex<()> {
         let joins = match (self.layout, self.last) {
             (JsonLayout::Lines, _) => true,
+            _ if self.told => true,
+            // What is missing is in the bad text.
+            (JsonLayout::Array, _) if self.expect == Expect::Anything => true,
             (JsonLayout::Array, true) => self.expect == Expect::Nothing,
             (JsonLayout::Array, false) => self.expect == Expect::Record,
         };

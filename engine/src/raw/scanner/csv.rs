@@ -1,12 +1,14 @@
 //! Record starts of CSV: quotes and line ends, nothing more.
 
 use memchr::{memchr, memchr3};
+use serde::{Deserialize, Serialize};
 
 use super::{Notes, Scan};
-use crate::raw::manifest::BYTE_ORDER_MARK;
+use crate::raw::manifest::{BYTE_ORDER_MARK, Split};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
     /// Before a record, or in the blank lines before it.
     Between,
     /// In a record, at the first byte of a field.
@@ -17,6 +19,18 @@ enum State {
     Quoted,
     /// Just past a quote that ends the quotes, unless another one follows.
     Quote,
+}
+
+/// Every state.
+pub const STATES: [State; 5] = [State::Between, State::FieldStart, State::Unquoted, State::Quoted, State::Quote];
+
+/// Where a scanner stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// In its record.
+    pub state: State,
+    /// A record, or the header, has begun.
+    pub begun: bool,
 }
 
 #[derive(Debug)]
@@ -32,6 +46,32 @@ impl CsvScanner {
         let mut notes = Notes::new(split_size);
         notes.region_starts(&[], 0);
         Self { state: State::Between, begun: 0, notes }
+    }
+
+    pub fn resume(standing: Standing, split_size: u64, offset: u64) -> Self {
+        let mut notes = Notes::resume(split_size, offset);
+        if offset == 0 {
+            notes.region_starts(&[], 0);
+        }
+        Self { state: standing.state, begun: standing.begun.into(), notes }
+    }
+
+    pub fn standing(&self) -> Standing {
+        Standing { state: self.state, begun: self.begun > 0 }
+    }
+
+    pub fn splits(&self) -> &[Split] {
+        &self.notes.splits
+    }
+
+    pub(super) fn into_notes(self) -> Notes {
+        self.notes
+    }
+
+    /// What was found in a text that ended as this scanner stands.
+    pub fn ended(standing: Standing, splits: Vec<Split>, records: u64) -> Scan {
+        let notes = Notes { splits, records, ..Notes::new(1) };
+        Self { state: standing.state, begun: 0, notes }.finish()
     }
 
     pub fn feed(&mut self, chunk: &[u8]) {

@@ -1,12 +1,14 @@
 //! Record starts of JSON: depth, strings and escapes, nothing more.
 
 use memchr::memchr2;
+use serde::{Deserialize, Serialize};
 
 use super::{Notes, Scan};
-use crate::raw::manifest::{BYTE_ORDER_MARK, JsonLayout};
+use crate::raw::manifest::{BYTE_ORDER_MARK, JsonLayout, Split};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
     /// Before the first byte that is not white space; so many bytes of a byte order mark were seen.
     Start(usize),
     /// Between records.
@@ -14,15 +16,32 @@ enum State {
     /// In a record that began with a bracket, this many levels deep, outside strings.
     Nested(u64),
     /// In a string of a record.
-    String { depth: u64, escaped: bool },
+    String {
+        /// Of the brackets around it.
+        depth: u64,
+        /// The byte before was a backslash.
+        escaped: bool,
+    },
     /// In a number or a literal that is a record by itself, or between a record and its comma.
     Plain,
     /// After the array's end, or after something that can't be.
-    Ended { well: bool },
+    Ended {
+        /// It was the array's end, and only white space followed.
+        well: bool,
+    },
+}
+
+/// Where a scanner stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// In its record.
+    pub state: State,
+    /// As far as it is told.
+    pub layout: JsonLayout,
 }
 
 /// Bytes that matter inside a record and outside strings.
-const STRUCTURAL: [bool; 256] = {
+pub(super) const STRUCTURAL: [bool; 256] = {
     let mut table = [false; 256];
     table[b'"' as usize] = true;
     table[b'{' as usize] = true;
@@ -42,6 +61,28 @@ pub struct JsonScanner {
 impl JsonScanner {
     pub fn new(split_size: u64) -> Self {
         Self { state: State::Start(0), layout: JsonLayout::Lines, notes: Notes::new(split_size) }
+    }
+
+    pub fn resume(standing: Standing, split_size: u64, offset: u64) -> Self {
+        Self { state: standing.state, layout: standing.layout, notes: Notes::resume(split_size, offset) }
+    }
+
+    pub fn standing(&self) -> Standing {
+        Standing { state: self.state, layout: self.layout }
+    }
+
+    pub fn splits(&self) -> &[Split] {
+        &self.notes.splits
+    }
+
+    pub(super) fn into_notes(self) -> Notes {
+        self.notes
+    }
+
+    /// What was found in a text that ended as this scanner stands.
+    pub fn ended(standing: Standing, splits: Vec<Split>, records: u64) -> Scan {
+        let notes = Notes { splits, records, ..Notes::new(1) };
+        Self { state: standing.state, layout: standing.layout, notes }.finish()
     }
 
     pub fn feed(&mut self, chunk: &[u8]) {

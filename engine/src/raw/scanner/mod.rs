@@ -5,10 +5,16 @@
 
 mod csv;
 mod json;
+mod ranges;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use crate::raw::manifest::{JsonLayout, RawFormat, Split};
+
+pub use ranges::{Composition, Summary};
+pub(crate) use ranges::{Summing, ranges};
 
 /// Splits about every 64 MiB.
 pub const DEFAULT_SPLIT_SIZE: u64 = 64 * 1024 * 1024;
@@ -45,6 +51,45 @@ impl Scanner {
         }
     }
 
+    /// A scanner that goes on from where another one stood, at this offset, which is a multiple of the split size.
+    pub fn resume(standing: Standing, split_size: u64, offset: u64) -> Self {
+        match standing {
+            Standing::Json(standing) => Self::Json(json::JsonScanner::resume(standing, split_size, offset)),
+            Standing::Csv(standing) => Self::Csv(csv::CsvScanner::resume(standing, split_size, offset)),
+            Standing::Parquet => Self::Parquet,
+        }
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        match self {
+            Self::Json(scanner) => Standing::Json(scanner.standing()),
+            Self::Csv(scanner) => Standing::Csv(scanner.standing()),
+            Self::Parquet => Standing::Parquet,
+        }
+    }
+
+    /// What was found in the range that it was resumed for.
+    pub fn pause(self) -> RangeScan {
+        let exit = self.standing();
+        let notes = match self {
+            Self::Json(scanner) => scanner.into_notes(),
+            Self::Csv(scanner) => scanner.into_notes(),
+            Self::Parquet => Notes::new(1),
+        };
+        let Notes { splits, records, breaks, region, .. } = notes;
+        RangeScan { exit, splits, records, breaks, region }
+    }
+
+    /// The splits found so far; the first is where the first record may start.
+    pub(crate) fn splits(&self) -> &[Split] {
+        match self {
+            Self::Json(scanner) => scanner.splits(),
+            Self::Csv(scanner) => scanner.splits(),
+            Self::Parquet => &[],
+        }
+    }
+
     /// Takes the next bytes.
     pub fn feed(&mut self, chunk: &[u8]) {
         match self {
@@ -64,7 +109,37 @@ impl Scanner {
     }
 }
 
+/// Where a scanner stands between two bytes: all that it needs to go on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// In JSON.
+    Json(json::Standing),
+    /// In CSV.
+    Csv(csv::Standing),
+    /// Parquet is not scanned.
+    Parquet,
+}
+
+/// What was found in a range of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeScan {
+    /// Where the scanner stood after it.
+    pub exit: Standing,
+    /// The first record start of each cell of the split size; their lines are counted from the range's start.
+    pub splits: Vec<Split>,
+    /// Records that start in it.
+    pub records: u64,
+    /// Line breaks.
+    pub breaks: u64,
+    /// The first of `splits` is where the text's first record may start.
+    pub region: bool,
+}
+
 /// Keeps the splits, with their lines, as record starts go by.
+///
+/// A record starts a split if it is the first that starts in its cell, where cells are `split_size` bytes long: so ranges of whole cells can be
+/// scanned by themselves. The text's first record starts none, for it belongs to the first split.
 #[derive(Debug)]
 struct Notes {
     split_size: u64,
@@ -76,15 +151,37 @@ struct Notes {
     counted: usize,
     splits: Vec<Split>,
     records: u64,
+    /// The next record that starts at this offset or later is the first of its cell.
+    next_cell: u64,
+    /// This is a range of a text, so its first record is noted too.
+    resumed: bool,
+    /// The first split is where the first record may start.
+    region: bool,
 }
 
 impl Notes {
     fn new(split_size: u64) -> Self {
-        Self { split_size: split_size.max(1), base: 0, breaks: 0, counted: 0, splits: Vec::new(), records: 0 }
+        Self {
+            split_size: split_size.max(1),
+            base: 0,
+            breaks: 0,
+            counted: 0,
+            splits: Vec::new(),
+            records: 0,
+            next_cell: 0,
+            resumed: false,
+            region: false,
+        }
+    }
+
+    /// Of a range that starts at this offset.
+    fn resume(split_size: u64, base: u64) -> Self {
+        Self { base, resumed: true, ..Self::new(split_size) }
     }
 
     /// The first record may start at `at` in the chunk.
     fn region_starts(&mut self, chunk: &[u8], at: usize) {
+        self.region = true;
         let split = self.split_at(chunk, at);
         self.splits.push(split);
     }
@@ -92,13 +189,13 @@ impl Notes {
     /// A record starts at `at` in the chunk.
     #[inline]
     fn record_starts(&mut self, chunk: &[u8], at: usize) {
-        // The first record always belongs to the first split.
-        if self.records > 0 {
-            let last = self.splits.last().map_or(0, |split| split.offset);
-            if self.base + at as u64 - last >= self.split_size {
+        let offset = self.base + at as u64;
+        if offset >= self.next_cell {
+            if self.records > 0 || self.resumed {
                 let split = self.split_at(chunk, at);
                 self.splits.push(split);
             }
+            self.next_cell = (offset / self.split_size + 1).saturating_mul(self.split_size);
         }
         self.records += 1;
     }

@@ -1,6 +1,6 @@
 //! Any split plan of any text, read in chunks of any size, yields exactly the records of a sequential parser.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -21,15 +21,7 @@ fn scan(format: RawFormat, text: &[u8], split_size: u64, chunk: usize) -> (Part,
     let mut scanner = Scanner::new(format, split_size);
     text.chunks(chunk).for_each(|chunk| scanner.feed(chunk));
     let Scan { layout, splits, records } = scanner.finish();
-    let part = Part {
-        path: String::new(),
-        bytes: text.len() as u64,
-        sha256: String::new(),
-        layout,
-        splits,
-        records,
-        delivered: None,
-    };
+    let part = Part { bytes: text.len() as u64, layout, splits, records, ..Part::default() };
     (part, layout)
 }
 
@@ -129,8 +121,74 @@ fn json_oracle(text: &str) -> Result<Vec<Value>, serde_json::Error> {
     }
 }
 
+/// Scans a text as adoption does: its ranges by themselves, put together.
+fn scan_in_ranges(format: RawFormat, text: &[u8], split_size: u64, cells: u64, chunk: usize) -> (Scan, usize) {
+    let ranges = ranges(text.len() as u64, split_size, cells);
+    let bytes = |range: &Range<u64>| &text[range.start as usize..range.end as usize];
+    let summaries = ranges.iter().map(|range| {
+        let mut summing = Summing::new(format, range.start);
+        bytes(range).chunks(chunk).for_each(|chunk| summing.feed(chunk));
+        summing.finish()
+    });
+    let mut composition = Composition::new(format, summaries.collect());
+    let mut rounds = 0;
+    loop {
+        let due = composition.due();
+        if due.is_empty() {
+            return (composition.finish(), rounds);
+        }
+        rounds += 1;
+        for (index, standing) in due {
+            let mut scanner = Scanner::resume(standing, split_size, ranges[index].start);
+            bytes(&ranges[index]).chunks(chunk).for_each(|chunk| scanner.feed(chunk));
+            composition.scanned(index, scanner.pause());
+        }
+    }
+}
+
+fn scan_at_once(format: RawFormat, text: &[u8], split_size: u64, chunk: usize) -> Scan {
+    let mut scanner = Scanner::new(format, split_size);
+    text.chunks(chunk).for_each(|chunk| scanner.feed(chunk));
+    scanner.finish()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn ranges_of_json_scan_as_the_whole_does(
+        (text, _) in json_text(), split in 1u64..200, cells in 1u64..5, chunk in 1usize..70,
+        cut in any::<prop::sample::Index>(), length in 0usize..3, breaks in any::<bool>(),
+    ) {
+        let mut text = text.into_bytes();
+        let well = !breaks;
+        if breaks {
+            let at = cut.index(text.len() + 1);
+            text.drain(at..(at + length).min(text.len()));
+        }
+        let (found, rounds) = scan_in_ranges(RawFormat::Json, &text, split, cells, chunk);
+        prop_assert_eq!(found, scan_at_once(RawFormat::Json, &text, split, 7));
+        // Only what is not well formed, or begins with a long blank, is looked at more than once.
+        let blank = text.iter().take_while(|byte| !matches!(byte, b'{' | b'[')).count() as u64;
+        prop_assert!(rounds <= 1 || !well || blank >= split * cells, "{} rounds", rounds);
+    }
+
+    #[test]
+    fn ranges_of_json_of_any_bytes_scan_as_the_whole_does(
+        text in r#"[\[\]{},:"\\ \na1]{0,60}"#, split in 1u64..20, cells in 1u64..4, chunk in 1usize..9,
+    ) {
+        let (found, _) = scan_in_ranges(RawFormat::Json, text.as_bytes(), split, cells, chunk);
+        prop_assert_eq!(found, scan_at_once(RawFormat::Json, text.as_bytes(), split, 5));
+    }
+
+    #[test]
+    fn ranges_of_csv_scan_as_the_whole_does(
+        text in r#"(\u{feff})?[a,"\n\r é]{0,80}"#, split in 1u64..20, cells in 1u64..4, chunk in 1usize..9,
+    ) {
+        let (found, rounds) = scan_in_ranges(RawFormat::Csv, text.as_bytes(), split, cells, chunk);
+        prop_assert_eq!(found, scan_at_once(RawFormat::Csv, text.as_bytes(), split, 5));
+        prop_assert!(rounds <= 1);
+    }
 
     #[test]
     fn json_records_are_those_of_serde((text, array) in json_text(), split in 1u64..300, chunk in 1usize..70, rows in 1usize..9) {

@@ -137,14 +137,14 @@ async fn tasks_survive_bytes_and_run() {
     let outcomes = download_outcomes(&collect(plan, context.clone()).await.unwrap()).unwrap();
     let [(0, FetchOutcome::Fetched(fetched))] = outcomes.as_slice() else { panic!("{outcomes:?}") };
     let manifest =
-        Manifest::new(source(), request.version, fetched.origin.clone(), fetched.format, vec![fetched.part.clone()]);
+        Manifest::new(source(), request.version, fetched.origin.clone(), fetched.format, fetched.parts.clone());
     world.zone.publish(&manifest).await.unwrap();
 
-    let plan = infer_plan(&world.zone, &manifest, 4).unwrap();
+    let plan = infer_plan(&world.zone, &manifest, 4, false).unwrap();
     assert_eq!(plan.output_partitioning_count(), 4);
     let decoded = through_bytes(plan.clone(), &context);
     let inferred = inferred_schema(&collect(decoded, context.clone()).await.unwrap()).unwrap();
-    let one = infer_plan(&world.zone, &manifest, 1).unwrap();
+    let one = infer_plan(&world.zone, &manifest, 1, false).unwrap();
     assert_eq!(inferred, inferred_schema(&collect(one, context).await.unwrap()).unwrap());
     assert_eq!(inferred.arrow().unwrap().fields().len(), 3);
 }

@@ -1,6 +1,9 @@
 //! Deliveries on their way from an origin to rows.
 
+mod adopted;
+mod bad;
 mod codec;
+mod compressed;
 mod reading;
 mod real;
 
@@ -48,14 +51,30 @@ impl World {
 
     /// Downloads a local file, as `name`, and makes it visible.
     pub async fn deliver(&self, name: &str, text: &[u8], split_size: u64) -> Manifest {
+        self.deliver_with(name, text, split_size, CopyPolicy::default()).await.unwrap()
+    }
+
+    /// The same with a seekable copy, or without.
+    pub async fn deliver_with(&self, name: &str, text: &[u8], split_size: u64, copy: CopyPolicy) -> Result<Manifest> {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         let request = self.request(Url::from_file_path(path).unwrap().as_str(), split_size);
-        let outcome = fetch(&request, &CancellationToken::new(), &|_| {}).await.unwrap();
+        let request = FetchRequest { copy, ..request };
+        let outcome = fetch(&request, &CancellationToken::new(), &|_| {}).await?;
         let FetchOutcome::Fetched(fetched) = outcome else { panic!("not fetched") };
-        let manifest = Manifest::new(source(), request.version, fetched.origin, fetched.format, vec![fetched.part]);
+        let manifest = Manifest::new(source(), request.version, fetched.origin, fetched.format, fetched.parts);
         self.zone.publish(&manifest).await.unwrap();
-        manifest
+        Ok(manifest)
+    }
+
+    /// Names and bytes of the files in all versions' folders.
+    pub fn stored(&self) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let folder = self.folder.path().join(format!("lake/raw/{}", source()));
+        let versions = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = versions.flat_map(|version| std::fs::read_dir(version.path()).into_iter().flatten().flatten());
+        let read =
+            |file: std::fs::DirEntry| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap());
+        files.map(read).collect()
     }
 
     /// Its columns, inferred when they must be.
@@ -63,7 +82,7 @@ impl World {
         if let Some(known) = known_columns(&self.zone, manifest, declared).await? {
             return Ok(known);
         }
-        let plan = infer_plan(&self.zone, manifest, 3)?;
+        let plan = infer_plan(&self.zone, manifest, 3, false)?;
         let schema = inferred_schema(&collect(plan, self.session.task_ctx()).await?)?;
         self.zone.keep_schema(&manifest.source, &manifest.version, &schema).await?;
         known_columns(&self.zone, manifest, None).await.map(|known| known.expect("was just kept"))

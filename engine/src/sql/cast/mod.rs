@@ -6,7 +6,11 @@ mod moment;
 mod number;
 mod read;
 pub(crate) mod rule;
+mod strict;
 mod write;
+
+pub(crate) use strict::{STRICT, strict_cast, strict_function};
+pub use strict::{StrictCast, take_strict_casts};
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
 use super::*;
 use crate::sql::{
-    cast_to, parse_schema, parse_select, table_schema,
+    cast_to, parse_schema, parse_select, table_schema, take_strict_casts,
     testing::{batch, ddl, failure, plain, query, rows, run, run_plan, session},
 };
 
@@ -106,7 +106,8 @@ async fn names_do_not_depend_on_case() {
         Some("CreatedAt IS NOT NULL AND metadata.Name LIKE 'A%'"),
     )
     .await;
-    assert_eq!(schema, "createdAt string, As Written string, Pages array<string>, name string, c string");
+    // Names are those that are written here.
+    assert_eq!(schema, "createdat string, As Written string, Pages array<string>, NAME string, c string");
     assert_eq!(found.len(), 1);
     assert!(found[0].ends_with("| [12, null] | Ann LEE | 2021-12-02T06:11:35.525+0100"), "{}", found[0]);
 }
@@ -203,6 +204,48 @@ fn wrong_columns_are_explained() {
             .message
             .contains("two columns are named `size_mb` and `Size_MB`")
     );
+}
+
+#[tokio::test]
+async fn a_strict_cast_is_a_cast_and_what_it_demands() {
+    let state = plain("UTC");
+    let texts = [
+        "strict_cast(duration_mins AS int) AS mins",
+        "coalesce(Strict_Cast(duration_mins AS INT), size_mb) AS some",
+        "size_mb",
+    ];
+    let (exprs, _) = plan_columns(&state, &records().schema(), &texts.map(String::from), None).unwrap();
+    let (exprs, casts) = take_strict_casts(exprs).unwrap();
+    // The same cast twice is one demand.
+    assert_eq!(casts.iter().map(|cast| cast.label.as_str()).collect::<Vec<_>>(), ["strict_cast(duration_mins AS int)"]);
+    let batch = records();
+    let table = datafusion::datasource::MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
+    let scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(table)), None).unwrap();
+    let failures = casts.into_iter().map(|cast| cast.failure.alias("failure"));
+    let plan = scan.project(exprs.into_iter().chain(failures)).unwrap().build().unwrap();
+    let (schema, batches) = run_plan(&state, &plan).await.unwrap();
+    assert_eq!(ddl(&schema), "mins int, some double, size_mb double, failure string");
+    let expected = [
+        "113 | 113.0 | 1.5 | null",
+        "null | null | null | strict_cast(duration_mins AS int): `?` can't be cast",
+        "null | 2.5 | 2.5 | null",
+    ];
+    assert_eq!(rows(&batches), expected);
+
+    // Elsewhere it fails with the value.
+    let plan = columns(&state, &["strict_cast(duration_mins AS int) AS mins"], None).unwrap();
+    let error = run_plan(&state, &plan).await.unwrap_err();
+    assert!(error.code == Code::BadValue && error.message.contains("`?` can't be cast to int"), "{error}");
+    let (exprs, _) = plan_columns(
+        &state,
+        &records().schema(),
+        &["transform(labels, x -> strict_cast(x AS int)) AS xs".into()],
+        None,
+    )
+    .unwrap();
+    assert!(take_strict_casts(exprs).unwrap_err().message.contains("lambda"));
+    refused(&["strict_cast(labels AS array<int>) AS xs"], None);
+    refused(&["safe_cast(duration_mins AS int) AS mins"], None);
 }
 
 #[test]

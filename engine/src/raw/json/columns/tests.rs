@@ -36,7 +36,8 @@ fn whatever_stands_in_a_string_field_becomes_text() {
     ] {
         assert_eq!(push_record(&mut columns, text.as_bytes(), 0).ok(), Some(text.len()));
     }
-    let arrays = columns.finish_columns().unwrap();
+    let (arrays, bad) = columns.finish_columns();
+    assert!(bad.is_empty(), "{bad:?}");
     let strings: Vec<_> = arrays[0].as_string::<i32>().iter().collect();
     let expected = [
         Some("a\nbé"),
@@ -68,7 +69,7 @@ fn conflicts_say_which_field() {
     }
     let (path, found) = why(push_record(&mut columns, b"[1] ", 0).unwrap_err());
     assert_eq!((path.len(), found.as_str()), (0, "found an array, expected an object, for a record is an object"));
-    assert_eq!(columns.finish_columns().unwrap()[0].len(), 0);
+    assert_eq!(columns.finish_columns().0[0].len(), 0);
 }
 
 #[test]
@@ -77,7 +78,8 @@ fn whole_numbers_keep_their_ends() {
     for text in [r#"{"n":-9223372036854775808}"#, r#"{"n":9223372036854775807}"#, r#"{"n":-0}"#] {
         push_record(&mut columns, text.as_bytes(), 0).unwrap();
     }
-    let arrays = columns.finish_columns().unwrap();
+    let (arrays, bad) = columns.finish_columns();
+    assert!(bad.is_empty(), "{bad:?}");
     assert_eq!(arrays[0].as_primitive::<Int64Type>().values(), &[i64::MIN, i64::MAX, 0]);
 }
 
@@ -87,8 +89,10 @@ fn declared_types_are_cast_and_a_bad_value_is_found() {
     for text in [r#"{"d": "2021-12-09"}"#, r#"{"d": null}"#, r#"{"d": "soon"}"#] {
         push_record(&mut columns, text.as_bytes(), 0).unwrap();
     }
-    let bad = columns.finish_columns().unwrap_err();
-    assert_eq!((bad.row, bad.bad.path), (2, vec!["d".to_string()]));
+    let (arrays, bad) = columns.finish_columns();
+    assert_eq!(arrays[0].null_count(), 2);
+    let bad: Vec<_> = bad.into_iter().map(|bad| (bad.row, bad.bad.path)).collect();
+    assert_eq!(bad, [(2, vec!["d".to_string()])]);
 }
 
 #[test]
@@ -97,7 +101,8 @@ fn text_that_is_no_utf8_is_found() {
     for text in [&b"{\"s\": \"ok\"}"[..], b"{\"s\": \"\xc3\"}", b"{\"s\": \"\xa9\"}"] {
         push_record(&mut columns, text, 0).unwrap();
     }
-    assert_eq!(columns.finish_columns().unwrap_err().row, 1);
+    let (_, bad) = columns.finish_columns();
+    assert_eq!(bad.iter().map(|bad| bad.row).collect::<Vec<_>>(), [1, 2]);
 }
 
 /// A nested type of every kind, and objects that have some of it.
@@ -155,7 +160,7 @@ proptest! {
             prop_assert!(matches!(push_record(&mut columns, &record.as_bytes()[..cut], 0), Err(Stop::Incomplete)));
             prop_assert_eq!(push_record(&mut columns, record.as_bytes(), 0).ok(), Some(record.len()));
         }
-        let ours = RecordBatch::try_new(schema.clone(), columns.finish_columns().unwrap()).unwrap();
+        let ours = RecordBatch::try_new(schema.clone(), columns.finish_columns().0).unwrap();
         let text = records.join("
 ");
         let mut oracle = ReaderBuilder::new(schema).build(text.as_bytes()).unwrap();
