@@ -92,6 +92,38 @@ fn an_answer_has_the_order_of_its_sql() {
     assert_eq!(cluster.sql(nested)[..], all[3..8]);
 }
 
+/// The same over more rows than one task gets: groups come sorted from each of several partitions, and are merged.
+#[test]
+fn an_order_of_groups_outlives_several_tasks() {
+    let cluster = Cluster::start(Options::default());
+    // Text that does not compress, so that the table is worth several tasks.
+    let mut state = 1_u64;
+    let mut letters = |n: usize| {
+        (0..n).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'!' + ((state >> 33) % 90) as u8).to_string().replace(['"', ','], "~")
+        })
+    };
+    let mut csv = String::from("kind,text\n");
+    for row in 0..120_000 {
+        csv.push_str(&format!("{},", row % 97));
+        csv.extend(letters(100));
+        csv.push('\n');
+    }
+    cluster.deliver("raw.groups", "groups.csv", csv);
+    let load =
+        ["load", "--table", "t.groups", "--source", "raw.groups", "-t", "CAST(kind AS int) AS kind", "-t", "text"];
+    cluster.json(&load).done();
+    let sql = "SELECT kind, count(*) AS n FROM t.groups GROUP BY kind ORDER BY kind";
+    let kinds = |rows: &[Value]| rows.iter().map(|row| row["kind"].as_i64().unwrap()).collect::<Vec<_>>();
+    let right: Vec<i64> = (0..97).collect();
+    assert_eq!(kinds(&cluster.sql(sql)), right);
+    let job = ask(&cluster, "q.groups", sql);
+    assert_eq!(kinds(job["answer"].as_array().unwrap()), right);
+    let tasks = |stage: &Value| stage["tasks_total"].as_u64().unwrap();
+    assert!(job["stages"].as_array().unwrap().iter().any(|stage| tasks(stage) > 1), "one task did it all: {job}");
+}
+
 #[test]
 fn sql_is_sparks() {
     let cluster = loaded();

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     Storage, TableName,
     error::{Code, Error, Result},
-    plan::TaskScope,
+    plan::{Asked, TaskScope},
     raw::places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
 };
 
@@ -171,6 +171,7 @@ pub struct DeltaWriteExec {
     input: Arc<dyn ExecutionPlan>,
     spec: Arc<WriteSpec>,
     schema: SchemaRef,
+    asked: Asked,
     properties: Arc<PlanProperties>,
 }
 
@@ -205,7 +206,9 @@ impl DeltaWriteExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Ok(Self { input, spec, schema, properties: Arc::new(properties) })
+        // Rows are written in the order in which they come, so a sort below is there for a reason.
+        let asked = Asked::of(&input);
+        Ok(Self { input, spec, schema, asked, properties: Arc::new(properties) })
     }
 
     /// What it writes.
@@ -245,16 +248,11 @@ impl ExecutionPlan for DeltaWriteExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        // One sorted partition must not become several sorted ones, see below.
-        match self.input.output_partitioning().partition_count() {
-            1 => vec![Distribution::SinglePartition],
-            _ => vec![Distribution::UnspecifiedDistribution],
-        }
+        self.asked.distribution()
     }
 
-    // Rows are written in the order in which they come, so a sort below is there for a reason: an optimizer must not drop it.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        vec![self.input.output_ordering().cloned().map(OrderingRequirements::from)]
+        self.asked.ordering()
     }
 
     fn apply_expressions(
@@ -270,7 +268,10 @@ impl ExecutionPlan for DeltaWriteExec {
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::try_new(input, self.spec.clone())?)),
+            (Some(input), true) => {
+                let asked = self.asked.clone();
+                Ok(Arc::new(Self { asked, ..Self::try_new(input, self.spec.clone())? }))
+            }
             _ => Err(Error::new(Code::Internal, "DeltaWriteExec has one input").into()),
         }
     }

@@ -1,10 +1,12 @@
 //! Plan nodes that run in executors, and the codec that carries them there.
 
+mod asked;
 mod codec;
 mod stamp;
 
 use tokio_util::sync::CancellationToken;
 
+pub use asked::Asked;
 pub use codec::TriremeCodec;
 pub use stamp::{StampExec, Stamped};
 

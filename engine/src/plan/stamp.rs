@@ -24,7 +24,7 @@ use datafusion::{
 };
 use futures::StreamExt;
 
-use super::TaskScope;
+use super::{Asked, TaskScope};
 use crate::error::{Code, Error, Result};
 
 const PARTITION: &str = "__partition";
@@ -34,12 +34,18 @@ const SEAL: &str = "__seal";
 #[derive(Debug)]
 pub struct StampExec {
     input: Arc<dyn ExecutionPlan>,
+    asked: Asked,
     properties: Arc<PlanProperties>,
 }
 
 impl StampExec {
     /// Stamps the rows of `input`; its columns become nullable, since a seal has none of them.
     pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        let asked = Asked::of(&input);
+        Self::asking(input, asked)
+    }
+
+    fn asking(input: Arc<dyn ExecutionPlan>, asked: Asked) -> Self {
         let schema = stamped_schema(&input.schema());
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema),
@@ -47,7 +53,7 @@ impl StampExec {
             input.pipeline_behavior(),
             input.boundedness(),
         );
-        Self { input, properties: Arc::new(properties) }
+        Self { input, asked, properties: Arc::new(properties) }
     }
 }
 
@@ -82,16 +88,11 @@ impl ExecutionPlan for StampExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        // One sorted partition must not become several sorted ones, see below.
-        match self.input.output_partitioning().partition_count() {
-            1 => vec![Distribution::SinglePartition],
-            _ => vec![Distribution::UnspecifiedDistribution],
-        }
+        self.asked.distribution()
     }
 
-    // Ballista optimizes plans with joins once more, and drops a sort that no parent asks for.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        vec![self.input.output_ordering().cloned().map(OrderingRequirements::from)]
+        self.asked.ordering()
     }
 
     fn apply_expressions(
@@ -107,7 +108,7 @@ impl ExecutionPlan for StampExec {
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(child), true) => Ok(Arc::new(Self::new(child))),
+            (Some(child), true) => Ok(Arc::new(Self::asking(child, self.asked.clone()))),
             _ => internal_err!("StampExec has one child"),
         }
     }
@@ -232,10 +233,19 @@ impl Stamped {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int32Array;
+    use arrow::{
+        array::{AsArray, Int32Array},
+        datatypes::Int32Type,
+    };
     use datafusion::{
+        config::ConfigOptions,
         datasource::{memory::MemorySourceConfig, source::DataSourceExec},
-        physical_plan::collect_partitioned,
+        physical_expr::{LexOrdering, PhysicalSortExpr, expressions::col},
+        physical_optimizer::{PhysicalOptimizerRule, ensure_requirements::EnsureRequirements},
+        physical_plan::{
+            collect_partitioned,
+            sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
+        },
     };
 
     use super::*;
@@ -270,6 +280,23 @@ mod tests {
         }
         check.close()?;
         Ok(rows)
+    }
+
+    /// Ballista cuts a plan below its merge of sorted partitions, puts a reader without an order there, and optimizes what is above.
+    #[tokio::test]
+    async fn an_order_outlives_the_cut_below_it() {
+        let (schema, source) = input(&[&[3, 1], &[2, 0]]);
+        let order = LexOrdering::new([PhysicalSortExpr::new_default(col("n", &schema).unwrap())]).unwrap();
+        let sorted = Arc::new(SortExec::new(order.clone(), source.clone()).with_preserve_partitioning(true));
+        let merged: Arc<dyn ExecutionPlan> = Arc::new(SortPreservingMergeExec::new(order, sorted));
+        let stamped: Arc<dyn ExecutionPlan> = Arc::new(StampExec::new(merged.clone()));
+        let cut = stamped.with_new_children(vec![merged.with_new_children(vec![source]).unwrap()]).unwrap();
+        let again = EnsureRequirements::default().optimize(cut, &ConfigOptions::default()).unwrap();
+        let parts = collect_partitioned(again, Arc::new(TaskContext::default())).await.unwrap();
+        assert_eq!(parts.len(), 1);
+        let numbers =
+            |batch: &RecordBatch| batch.column(0).as_primitive::<Int32Type>().iter().flatten().collect::<Vec<_>>();
+        assert_eq!(parts[0].iter().flat_map(numbers).collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 
     #[tokio::test]
