@@ -290,7 +290,11 @@ mod tests {
         let sorted = Arc::new(SortExec::new(order.clone(), source.clone()).with_preserve_partitioning(true));
         let merged: Arc<dyn ExecutionPlan> = Arc::new(SortPreservingMergeExec::new(order, sorted));
         let stamped: Arc<dyn ExecutionPlan> = Arc::new(StampExec::new(merged.clone()));
-        let cut = stamped.with_new_children(vec![merged.with_new_children(vec![source]).unwrap()]).unwrap();
+        let over = |plan: Arc<dyn ExecutionPlan>, child| {
+            let mode = datafusion::physical_plan::ChildrenPropertiesMode::Recompute;
+            plan.replace_children(vec![child], ReplaceChildrenOptions::new(mode)).unwrap()
+        };
+        let cut = over(stamped, over(merged, source));
         let again = EnsureRequirements::default().optimize(cut, &ConfigOptions::default()).unwrap();
         let parts = collect_partitioned(again, Arc::new(TaskContext::default())).await.unwrap();
         assert_eq!(parts.len(), 1);
