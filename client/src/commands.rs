@@ -58,8 +58,17 @@ pub async fn submit(context: &mut Context<'_>, spec: Spec) -> Result<Exit> {
     let job = submit_job(&context.scheduler, spec, context.interrupt).await?;
     let mut progress = Progress::stderr();
     progress.see(&job);
-    let (id, interrupt) = (job.id.as_str(), context.interrupt);
-    let ended = follow(&context.scheduler, id, interrupt, OnInterrupt::Cancel, PATIENCE, |job| {
+    follow_to_end(context, &job.id, OnInterrupt::Cancel, progress).await
+}
+
+/// Follows a job to its end with progress, and prints what it did.
+async fn follow_to_end(
+    context: &mut Context<'_>,
+    id: &str,
+    on_interrupt: OnInterrupt,
+    mut progress: Progress,
+) -> Result<Exit> {
+    let ended = follow(&context.scheduler, id, context.interrupt, on_interrupt, PATIENCE, |job| {
         progress.see(job);
         true
     })
@@ -201,8 +210,8 @@ async fn get(scheduler: &Scheduler, id: String) -> Result<v1::Job> {
 
 /// Follows a job: an object a change in JSON, else progress, and in the end what it did. The program ends as the job does.
 async fn watch(context: &mut Context<'_>, id: &str) -> Result<Exit> {
-    let (scheduler, interrupt) = (context.scheduler.clone(), context.interrupt);
     if context.is_json() {
+        let (scheduler, interrupt) = (context.scheduler.clone(), context.interrupt);
         let mut written = Ok(());
         let output = &mut *context.output;
         let ended = follow(&scheduler, id, interrupt, OnInterrupt::Leave, PATIENCE, |job| {
@@ -213,17 +222,7 @@ async fn watch(context: &mut Context<'_>, id: &str) -> Result<Exit> {
         written?;
         return Ok(ended.map_or(Exit::Done, |ended| Job(&ended.job).exit()));
     }
-    let mut progress = Progress::stderr();
-    let ended = follow(&scheduler, id, interrupt, OnInterrupt::Leave, PATIENCE, |job| {
-        progress.see(job);
-        true
-    })
-    .await;
-    progress.clear();
-    match ended? {
-        Some(ended) => conclude(context, &ended),
-        None => Ok(Exit::Done),
-    }
+    follow_to_end(context, id, OnInterrupt::Leave, Progress::stderr()).await
 }
 
 /// Prints the rows of a SELECT: JSON as they come, text aligned and thus held in memory.

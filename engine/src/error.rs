@@ -90,7 +90,7 @@ codes! {
 
 /// What was found, where, and what to do.
 ///
-/// Its `Display` form is `[code] message (hint: …)`, and [`Error::find_in`] reads it back out of any text: an error that was raised in an
+/// Its `Display` form is `⟦code message¦hint: …⟧`, and [`Error::find_in`] reads it back out of any text: an error that was raised in an
 /// executor reaches the scheduler only as text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error {

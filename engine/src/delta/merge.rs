@@ -23,7 +23,7 @@ use super::{
     commit::MergeCounts,
     files::{DataFiles, rows},
     scan::{DeltaTableScan, FILE_COLUMN},
-    write::WriteSummary,
+    written::WriteSummary,
 };
 use crate::{
     Storage, TableName,

@@ -19,6 +19,7 @@ pub mod stats;
 pub mod table;
 pub mod write;
 pub mod writer;
+pub mod written;
 
 #[cfg(test)]
 mod tests;
@@ -28,4 +29,5 @@ pub use files::DataFiles;
 pub use scan::DeltaTableScan;
 pub use schema::SchemaPolicy;
 pub use table::Table;
-pub use write::{DeltaWriteExec, WriteOutcome, WriteSettings, WriteSpec};
+pub use write::{DeltaWriteExec, WriteSettings, WriteSpec};
+pub use written::{WriteOutcome, WriteSummary};

@@ -15,7 +15,7 @@ use trireme_engine::{
     delta::{
         Committed, Table, Txn, WriteOutcome, commit, quarantine,
         quarantine::BadRows,
-        write::{KEEP_COLUMN, REASON_COLUMN, WriteSummary, check_column},
+        write::{KEEP_COLUMN, REASON_COLUMN, check_column},
     },
     raw::{
         Manifest, RawFormat, SchemaReport, Tells,

@@ -129,7 +129,7 @@ pub(crate) fn unescape(text: &[u8], from: usize, to: usize, out: &mut Vec<u8>) -
     Ok(())
 }
 
-/// The symbol of a `\uXXXX` escape, or of two that are a surrogate pair, and the length of the escape.
+/// The symbol of a `\u` escape with its four digits, or of two that are a surrogate pair, and the length of the escape.
 fn unicode(text: &[u8], at: usize, to: usize) -> Lex<(char, usize)> {
     let unit = |at: usize| -> Option<u32> {
         let digits = text.get(at + 2..at + 6)?;

@@ -246,6 +246,7 @@ mod tests {
     fn what_spark_reads() {
         for (pattern, text, expected) in [
             ("yyyy-MM-dd'T'HH:mm:ss.SSSZ", "2021-12-25T07:00:00.000+0100", "2021-12-25T06:00:00Z"),
+            // `XXX` is a pattern of Spark's: an offset with a colon.
             ("yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "2021-12-25T07:00:00.5+01:00", "2021-12-25T06:00:00.500Z"),
             ("yyyy-MM-dd'T'HH:mm:ssX", "2021-12-25T07:00:00Z", "2021-12-25T07:00:00Z"),
             ("yyyy-MM-dd'T'HH:mm:ssX", "2021-12-25T07:00:00+01", "2021-12-25T06:00:00Z"),
