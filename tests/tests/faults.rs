@@ -263,6 +263,12 @@ fn clients_and_the_scheduler_are_killed() {
         let job = client.finish().done().json();
         // It may have committed before it died: then the merge that is run again finds nothing to do.
         assert_eq!((&job["id"], &job["state"]), (&id.into(), &"succeeded".into()), "{job}");
+        let rows = |name: &str| job["metrics"][name].as_u64().unwrap();
+        assert_eq!(
+            rows("rows_in"),
+            rows("rows_inserted") + rows("rows_updated"),
+            "what was counted before the kill is not added: {job}"
+        );
         world.check();
     }
 }

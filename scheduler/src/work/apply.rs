@@ -66,11 +66,14 @@ impl Worker {
             .hint("a load replaces all rows; `trireme merge` applies several versions"));
         }
         let count = versions.len();
-        // A job that is run again tells what it does now.
-        job.update(|job| (job.quarantine, job.checks, job.schema) = (None, Vec::new(), None));
+        // A job that is run again after a crash tells what it does now: what it had told may have been half of it.
+        job.update(|job| {
+            (job.quarantine, job.checks, job.schema) = (None, Vec::new(), None);
+            job.raw_versions.clear();
+        });
+        // Of several versions the counts are added up, and those before one that fails stay.
+        let mut counts = None;
         for (at, manifest) in versions.into_iter().enumerate() {
-            // Of several versions the counts are added up, and those before one that fails stay.
-            let before = job.snapshot().metrics;
             let version = manifest.version.to_string();
             job.update(|job| {
                 job.raw_version.clone_from(&version);
@@ -78,7 +81,8 @@ impl Worker {
             });
             let applied = self.apply_version(spec, mode, manifest, job).await;
             job.update(|job| {
-                job.metrics = sum(before, job.metrics);
+                counts = sum(counts, job.metrics);
+                job.metrics = counts;
                 if !job.raw_versions.is_empty() {
                     job.outcome = Outcome::Applied.into();
                 }
