@@ -13,7 +13,7 @@ use deltalake_core::kernel::Add;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
-        Committed, Table, Txn, WriteOutcome, commit, quarantine,
+        Committed, Table, Txn, WriteOutcome, WriteSummary, commit, quarantine,
         quarantine::BadRows,
         write::{KEEP_COLUMN, REASON_COLUMN, check_column},
     },

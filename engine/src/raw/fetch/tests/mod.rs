@@ -4,6 +4,7 @@ mod servers;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
