@@ -3,7 +3,10 @@
 //! A commit is strict: it takes the version after the one the job was planned on. When another writer took that version, the job must
 //! be planned again ([`Code::Conflict`]), unless what came between changed nothing (a VACUUM's marks, another application's `txn`).
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -88,8 +91,8 @@ pub struct MergeCommit<'a> {
     pub keys: &'a [String],
     /// Files with the source's rows.
     pub new: Vec<Add>,
-    /// Files with rows kept from `touched`.
-    pub rewritten: Vec<Add>,
+    /// Files with rows kept from `touched`: rewritten ones, or the same ones with other deletion vectors.
+    pub kept: Vec<Add>,
     /// Files of the table that had replaced rows.
     pub touched: Vec<Add>,
     /// Row counts.
@@ -97,16 +100,26 @@ pub struct MergeCommit<'a> {
 }
 
 /// Makes a table out of uncommitted files: version 0. [`Code::Conflict`] when the table exists by now.
+///
+/// Of `properties`, [`feature::DELETION_VECTORS`] asks for a protocol that has them; without it the oldest readers can read the table.
 pub async fn create(
     storage: &Storage,
     name: &TableName,
     schema: &StructType,
+    properties: &BTreeMap<String, String>,
     files: Vec<Add>,
     label: &CommitLabel,
 ) -> Result<Committed> {
-    let protocol: Protocol = serde_json::from_value(json!({ "minReaderVersion": 1, "minWriterVersion": 2 }))
-        .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let metadata = new_metadata(schema, Vec::<String>::new(), Vec::<(String, String)>::new())
+    let protocol = match properties.get(feature::DELETION_VECTORS).map(String::as_str) {
+        Some("true") => json!({
+            "minReaderVersion": 3, "minWriterVersion": 7,
+            "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"],
+        }),
+        _ => json!({ "minReaderVersion": 1, "minWriterVersion": 2 }),
+    };
+    let protocol: Protocol =
+        serde_json::from_value(protocol).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    let metadata = new_metadata(schema, Vec::<String>::new(), properties.clone())
         .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let info = overwrite_info(&files, 0, 0);
     let mut actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
@@ -141,13 +154,13 @@ pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Resu
     Attempt::on(table, label).commit(info, files.into_iter().map(Action::Add).collect()).await
 }
 
-/// Adds the source's rows and replaces touched files by their rewritten rest.
+/// Adds the source's rows and replaces touched files by what is kept of them.
 pub async fn merge(table: &Table, merge: MergeCommit<'_>, label: &CommitLabel) -> Result<Committed> {
     feature::check_writable(table, true)?;
     let info = merge_info(&merge);
     let mut actions = evolve(table, merge.schema)?;
     actions.extend(merge.touched.iter().map(remove));
-    actions.extend(merge.rewritten.into_iter().chain(merge.new).map(Action::Add));
+    actions.extend(merge.kept.into_iter().chain(merge.new).map(Action::Add));
     Attempt::on(table, label).commit(info, actions).await
 }
 
@@ -217,6 +230,12 @@ fn overwrite_info(files: &[Add], removed: usize, removed_bytes: u64) -> Info {
 fn merge_info(merge: &MergeCommit<'_>) -> Info {
     let on: Vec<_> = merge.keys.iter().map(|key| format!("target.`{key}` = source.`{key}`")).collect();
     let MergeCounts { source, inserted, updated, copied } = merge.counts;
+    // A file that is rewritten has a new name.
+    let (with_vector, rewritten): (Vec<&Add>, Vec<&Add>) =
+        merge.kept.iter().partition(|add| add.deletion_vector.is_some());
+    let stays = |add: &&Add| with_vector.iter().any(|kept| kept.path == add.path);
+    let removed: u64 = merge.touched.iter().filter(|add| !stays(add)).map(size).sum();
+    let vectors_before = merge.touched.iter().filter(|add| add.deletion_vector.is_some()).count() as u64;
     Info {
         operation: "MERGE",
         parameters: vec![
@@ -232,10 +251,12 @@ fn merge_info(merge: &MergeCommit<'_>) -> Info {
             ("numTargetRowsDeleted", 0),
             ("numTargetRowsCopied", copied),
             ("numOutputRows", source + copied),
-            ("numTargetFilesAdded", (merge.new.len() + merge.rewritten.len()) as u64),
-            ("numTargetFilesRemoved", merge.touched.len() as u64),
-            ("numTargetBytesAdded", merge.new.iter().chain(&merge.rewritten).map(size).sum()),
-            ("numTargetBytesRemoved", merge.touched.iter().map(size).sum()),
+            ("numTargetFilesAdded", (merge.new.len() + rewritten.len()) as u64),
+            ("numTargetFilesRemoved", (merge.touched.len() - with_vector.len()) as u64),
+            ("numTargetBytesAdded", merge.new.iter().chain(rewritten.iter().copied()).map(size).sum()),
+            ("numTargetBytesRemoved", removed),
+            ("numTargetDeletionVectorsAdded", with_vector.len() as u64),
+            ("numTargetDeletionVectorsRemoved", vectors_before),
         ],
     }
 }
@@ -491,7 +512,7 @@ mod tests {
         )])
         .unwrap();
         let label = CommitLabel { txn: Some(Txn { app_id: "s".to_string(), version: 3 }), ..CommitLabel::default() };
-        create(&storage, &name, &schema, Vec::new(), &CommitLabel::default()).await.unwrap();
+        create(&storage, &name, &schema, &BTreeMap::new(), Vec::new(), &CommitLabel::default()).await.unwrap();
         let table = Table::require(&storage, &name).await.unwrap();
         World { _folder: folder, table, label }
     }

@@ -129,6 +129,14 @@ fn relative_path(text: &str) -> Result<String> {
     Ok(format!("{folder}{}", file_name(uuid)))
 }
 
+/// The file that a vector of ours lies in, below the table; `None` for one in the log.
+pub fn stored_in(descriptor: &DeletionVectorDescriptor) -> Option<String> {
+    match descriptor.storage_type {
+        StorageType::UuidRelativePath => relative_path(&descriptor.path_or_inline_dv).ok(),
+        StorageType::Inline | StorageType::AbsolutePath => None,
+    }
+}
+
 fn file_name(uuid: Uuid) -> String {
     format!("deletion_vector_{uuid}.bin")
 }

@@ -58,6 +58,16 @@ pub fn check_readable(table: &Table) -> Result<()> {
     Ok(())
 }
 
+/// The property that says whether rows may be removed by deletion vectors.
+pub const DELETION_VECTORS: &str = "delta.enableDeletionVectors";
+
+/// Whether a merge may retire rows by deletion vectors; else it writes their files again.
+pub fn takes_deletion_vectors(table: &Table) -> Result<bool> {
+    let is_on = table.property(DELETION_VECTORS).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let features = Protocol::of(table)?.writer_features;
+    Ok(is_on && features.iter().any(|feature| feature == "deletionVectors"))
+}
+
 /// How the table's columns are found in its files; [`Code::UnsupportedTable`] for a way that is not known.
 pub(crate) fn mapping(table: &Table) -> Result<Mapping> {
     let Some(mode) = table.property("delta.columnMapping.mode") else { return Ok(Mapping::None) };
@@ -86,11 +96,6 @@ pub fn check_writable(table: &Table, removes: bool) -> Result<()> {
     check_readable(table)?;
     if mapping(table)? != Mapping::None {
         return Err(refuse(table, "written", "column mapping (delta.columnMapping.mode)"));
-    }
-    let with_vectors = live_deletion_vectors(table)?;
-    if with_vectors > 0 {
-        let hint = "rewrite them, for example with Spark's `REORG TABLE … APPLY (PURGE)`";
-        return Err(refuse(table, "written", &format!("deletion vectors on {with_vectors} of its files")).hint(hint));
     }
     let protocol = Protocol::of(table)?;
     if protocol.writer > 7 {
@@ -160,10 +165,6 @@ fn variant(field: &StructField) -> Option<String> {
         }
     }
     inner(&field.data_type).map(|rest| format!("{}{rest}", field.name))
-}
-
-fn live_deletion_vectors(table: &Table) -> Result<usize> {
-    Ok(table.snapshot().try_log_data()?.iter().filter(|file| file.deletion_vector_descriptor().is_some()).count())
 }
 
 fn refuse(table: &Table, verb: &str, what: &str) -> Error {

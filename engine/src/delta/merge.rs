@@ -1,28 +1,29 @@
-//! Upsert on a primary key by copy-on-write: which rows of the table are replaced, and what remains of the files they are in.
+//! Upsert on a primary key: the source is written once, and the rows of the table that it replaces are retired.
 //!
-//! The source has been written once, as uncommitted files. Everything here plans over lists of files with stock operators, so it
-//! distributes. Steps: [`duplicate_count_plan`] must find nothing; [`matches_plan`] finds the files with replaced rows; [`rewrite_plan`]
-//! gives the rest of those files; [`check`] compares all row counts; [`super::commit::merge`] lands it.
+//! The source's rows are uncommitted files by now. [`super::matching`] finds the rows of the table with their keys; they are retired by deletion vectors
+//! (merge on read), or the files they are in are written again without them ([`rewrite_plan`], copy on write). [`check`] compares all row counts,
+//! and [`super::commit::merge`] lands it.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{AsArray, RecordBatch},
-    datatypes::{DataType, Int32Type, Int64Type, SchemaRef},
+    array::RecordBatch,
+    datatypes::{DataType, SchemaRef},
     util::display::{ArrayFormatter, FormatOptions},
 };
 use datafusion::{
     common::{Column, TableReference},
     datasource::provider_as_source,
-    functions_aggregate::expr_fn::{count, sum},
-    logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, SortExpr, lit},
+    functions_aggregate::expr_fn::count,
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, lit},
 };
 use deltalake_core::kernel::Add;
 
 use super::{
     commit::MergeCounts,
     files::{DataFiles, rows},
-    scan::{DeltaTableScan, FILE_COLUMN},
+    matching::Retired,
+    scan::DeltaTableScan,
     written::WriteSummary,
 };
 use crate::{
@@ -94,17 +95,6 @@ fn duplicates(storage: &Storage, table: &TableName, source: &DataFiles, keys: &[
         .filter(plain(TIMES).gt(lit(1i64)))?)
 }
 
-/// One row, two integers: how many keys the source has more than once, and how many rows have them (null when there is none).
-pub fn duplicate_count_plan(
-    storage: &Storage,
-    table: &TableName,
-    source: &DataFiles,
-    keys: &[String],
-) -> Result<LogicalPlan> {
-    let totals = [count(plain(TIMES)).alias("keys"), sum(plain(TIMES)).alias("rows")];
-    Ok(duplicates(storage, table, source, keys)?.aggregate(Vec::<Expr>::new(), totals)?.build()?)
-}
-
 /// Up to [`DUPLICATES_SHOWN`] such keys, smallest first, each with its number of rows in the last column.
 pub fn duplicate_examples_plan(
     storage: &Storage,
@@ -114,19 +104,6 @@ pub fn duplicate_examples_plan(
 ) -> Result<LogicalPlan> {
     let order: Vec<SortExpr> = keys.iter().map(|key| column(SOURCE, key).sort(true, false)).collect();
     Ok(duplicates(storage, table, source, keys)?.sort_with_limit(order, Some(DUPLICATES_SHOWN))?.build()?)
-}
-
-/// Number of duplicate keys, read from [`duplicate_count_plan`]'s result.
-pub fn duplicate_count(batches: &[RecordBatch]) -> Result<u64> {
-    let mut found = None;
-    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
-        let column = batch.column(0).as_primitive_opt::<Int64Type>();
-        match (column, found, batch.num_rows()) {
-            (Some(column), None, 1) => found = u64::try_from(column.value(0)).ok(),
-            _ => return Err(lost("the count of duplicate keys came back more than once")),
-        }
-    }
-    found.ok_or_else(|| lost("the count of duplicate keys did not come back"))
 }
 
 /// The error for a source with duplicate keys; `examples` is [`duplicate_examples_plan`]'s result.
@@ -154,112 +131,73 @@ pub fn duplicate_error(table: &TableName, keys: &[String], total: u64, examples:
         .hint("say `order_by: COLUMN` to keep the latest row of each key, or leave rows out with `where:`"))
 }
 
-/// Where to look for rows that the source replaces.
-#[derive(Debug, Clone)]
-pub struct Matches {
-    /// Files of the table that the statistics of their keys can't rule out.
-    pub candidates: DataFiles,
-    /// Gives one row per touched file: [`FILE_COLUMN`] (position among the candidates) and its replaced rows. None: nothing can match.
-    pub plan: Option<LogicalPlan>,
-}
-
-/// Finds the rows of the table whose key the source has; reads key columns only. A null in a key matches nothing.
-pub fn matches_plan(
-    storage: &Storage,
-    table: &TableName,
-    target: &DataFiles,
-    source: &DataFiles,
-    keys: &[String],
-) -> Result<Matches> {
-    let candidates = target.subset(&target.overlapping(source, keys)?);
-    if candidates.is_empty() {
-        return Ok(Matches { candidates, plan: None });
-    }
-    let rows = DeltaTableScan::from_files(storage, table, candidates.clone())?.with_file_column();
-    let wanted = keys.iter().map(String::as_str).chain([FILE_COLUMN]).map(|name| column(TARGET, name));
-    let target_keys = scan(TARGET, rows)?.project(wanted)?.build()?;
-    let plan = source_keys(storage, table, source, keys)?
-        .join(target_keys, JoinType::RightSemi, on(keys), None)?
-        .aggregate([column(TARGET, FILE_COLUMN)], [count(lit(1i64)).alias("matched")])?
-        .build()?;
-    Ok(Matches { candidates, plan: Some(plan) })
-}
-
-fn on(keys: &[String]) -> (Vec<Column>, Vec<Column>) {
-    let of = |relation: &str| {
-        keys.iter().map(|key| Column::new(Some(TableReference::bare(relation)), key)).collect::<Vec<_>>()
-    };
-    (of(SOURCE), of(TARGET))
-}
-
 /// A file of the table that has replaced rows.
 #[derive(Debug, Clone)]
 pub struct Touched {
-    /// The file.
+    /// The file as the table has it.
     pub add: Add,
-    /// Its position among the candidates.
-    pub candidate: usize,
-    /// Its rows that the source replaces.
-    pub matched: u64,
+    /// What the source replaces of it.
+    pub retired: Retired,
 }
 
-/// Reads the result of [`Matches::plan`]. Fails with [`Code::WorkLost`] when a file came back twice.
-pub fn touched_files(matches: &Matches, batches: &[RecordBatch]) -> Result<Vec<Touched>> {
-    let mut touched: Vec<Touched> = Vec::new();
-    for batch in batches {
-        let files = batch.column_by_name(FILE_COLUMN).and_then(|column| column.as_primitive_opt::<Int32Type>());
-        let counts = batch.column_by_name("matched").and_then(|column| column.as_primitive_opt::<Int64Type>());
-        let (Some(files), Some(counts)) = (files, counts) else {
-            return Err(lost("the files with matches have other columns"));
-        };
-        for row in 0..batch.num_rows() {
-            let candidate = usize::try_from(files.value(row)).unwrap_or(usize::MAX);
-            let Some(add) = matches.candidates.adds().get(candidate) else {
-                return Err(lost("a match lies in no file of the table"));
-            };
-            let matched = u64::try_from(counts.value(row)).unwrap_or(0);
-            touched.push(Touched { add: add.clone(), candidate, matched });
+impl Touched {
+    /// The file with its new deletion vector, as it will stand in the log; `None` when no row of it is left.
+    ///
+    /// Its bounds may be those of rows that are gone (protocol, "Per-file Statistics": `tightBounds`).
+    pub fn updated(&self) -> Option<Add> {
+        if self.retired.left == 0 {
+            return None;
         }
+        let stats = self.add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
+        let stats = stats.map(|mut stats: serde_json::Map<String, serde_json::Value>| {
+            stats.insert("tightBounds".to_string(), false.into());
+            serde_json::Value::Object(stats).to_string()
+        });
+        let deletion_vector = Some(self.retired.vector.clone());
+        Some(Add { stats, deletion_vector, data_change: true, ..self.add.clone() })
     }
-    touched.sort_by_key(|file| file.candidate);
-    if touched.windows(2).any(|pair| pair[0].candidate == pair[1].candidate) {
-        return Err(lost("a file with matches came back twice"));
-    }
-    Ok(touched)
 }
 
-/// The rows of the touched files whose key the source does not have, with the columns of `schema` (those the files lack are NULL).
+/// The rows of the touched files that stay, with the columns of `schema` (those the files lack are NULL); for copy-on-write.
 pub fn rewrite_plan(
     storage: &Storage,
     table: &TableName,
     schema: &SchemaRef,
+    partition_columns: &[String],
     touched: &[Touched],
-    source: &DataFiles,
-    keys: &[String],
 ) -> Result<LogicalPlan> {
-    let files = touched.iter().map(|file| file.add.clone()).collect();
-    let files = DataFiles::try_new(table, schema.clone(), source.partition_columns().to_vec(), files)?;
-    let rows = scan(TARGET, DeltaTableScan::from_files(storage, table, files)?)?.build()?;
-    Ok(source_keys(storage, table, source, keys)?.join(rows, JoinType::RightAnti, on(keys), None)?.build()?)
+    let files = touched.iter().filter_map(Touched::updated).collect();
+    let files = DataFiles::try_new(table, schema.clone(), partition_columns.to_vec(), files)?;
+    Ok(scan(TARGET, DeltaTableScan::from_files(storage, table, files)?)?.build()?)
 }
 
 /// Compares what the steps of a merge counted, and gives the counts for its commit.
 ///
-/// `written` is the source's write, `rewritten` that of [`rewrite_plan`] (none when nothing was touched). Every row of a touched file was
-/// either replaced or rewritten; else work was lost or came twice: [`Code::WorkLost`], discard and run again.
+/// `written` is the source's write, `rewritten` that of [`rewrite_plan`] for copy-on-write. Every row of a touched file was replaced, or stays; else
+/// work was lost or came twice: [`Code::WorkLost`], discard and run again.
 pub fn check(written: &WriteSummary, touched: &[Touched], rewritten: Option<&WriteSummary>) -> Result<MergeCounts> {
-    let matched: u64 = touched.iter().map(|file| file.matched).sum();
-    let copied = match (touched.is_empty(), rewritten) {
-        (true, None) => 0,
-        (false, Some(summary)) => summary.rows_written,
-        (true, Some(_)) | (false, None) => return Err(lost("touched files and rewritten rows do not go together")),
-    };
-    // Other writers may leave a file's row count out.
-    let before: Option<u64> = touched.iter().map(|file| rows(&file.add)).sum();
-    if let Some(before) = before
-        && before != matched + copied
-    {
-        return Err(lost(&format!("of {before} rows in touched files {matched} were replaced and {copied} rewritten")));
+    for file in touched {
+        let before = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
+        let Retired { matched, left, vector, .. } = &file.retired;
+        if i64::try_from(*matched).ok().and_then(|matched| before.checked_add(matched)) != Some(vector.cardinality) {
+            let what = format!(
+                "{before} rows of {} were gone, {matched} were replaced, {} are",
+                file.add.path, vector.cardinality
+            );
+            return Err(lost(&what));
+        }
+        // Other writers may leave a file's row count out.
+        if let Some(rows) = rows(&file.add)
+            && rows != matched + left
+        {
+            return Err(lost(&format!("of {rows} rows in {} {matched} were replaced and {left} stay", file.add.path)));
+        }
+    }
+    let matched: u64 = touched.iter().map(|file| file.retired.matched).sum();
+    let left: u64 = touched.iter().map(|file| file.retired.left).sum();
+    let copied = rewritten.map_or(0, |summary| summary.rows_written);
+    if rewritten.is_some() && copied != left {
+        return Err(lost(&format!("{left} rows of touched files stay, {copied} were rewritten")));
     }
     let source = written.rows_written;
     Ok(MergeCounts { source, inserted: source.saturating_sub(matched), updated: matched, copied })

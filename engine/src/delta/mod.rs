@@ -1,4 +1,4 @@
-//! Delta Lake tables as Trireme uses them: distributed scan and write, copy-on-write merge, exactly-once commits, catalog.
+//! Delta Lake tables as Trireme uses them: distributed scan and write, merge on read or copy on write, exactly-once commits, catalog.
 //!
 //! Executors write files that nobody refers to ([`write`]); only the driver commits ([`commit`]). `engine-facts.md`, chapter "deltalake",
 //! tells why the library's own scan, write and merge are not used for data.
@@ -9,7 +9,9 @@ pub mod commit;
 pub mod deletion_vector;
 pub mod feature;
 pub mod files;
+mod keys;
 pub mod layout;
+pub mod matching;
 pub mod merge;
 pub mod quarantine;
 pub mod scan;

@@ -258,7 +258,7 @@ fn scan_statistics(files: &DataFiles, schema: &Schema, order: &arrow::datatypes:
 }
 
 /// Where a data file lies in the store. `path` is as in an `Add`, decoded: relative to the table's folder, or a URL within the root's store.
-fn data_path(root: &Url, folder: &Path, table: &TableName, path: &str) -> Result<Path> {
+pub(super) fn data_path(root: &Url, folder: &Path, table: &TableName, path: &str) -> Result<Path> {
     let refuse = |why: &str| {
         Error::new(Code::UnsupportedTable, format!("table {table} refers to the file {path}, {why}"))
             .hint("tables with files elsewhere (shallow clones) can't be read; copy the table")

@@ -343,9 +343,10 @@ impl ParquetFileReaderFactory for ReadersWithFooter {
     }
 }
 
-struct ReaderWithFooter {
-    reader: Box<dyn AsyncFileReader + Send>,
-    footer: Arc<ParquetMetaData>,
+/// A reader of a file whose footer is known.
+pub(super) struct ReaderWithFooter {
+    pub(super) reader: Box<dyn AsyncFileReader + Send>,
+    pub(super) footer: Arc<ParquetMetaData>,
 }
 
 impl AsyncFileReader for ReaderWithFooter {

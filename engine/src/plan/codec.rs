@@ -11,7 +11,7 @@ use datafusion::{
 };
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
-use super::StampExec;
+use super::{StampExec, TaskExec};
 use crate::{delta, raw};
 
 /// First byte of an encoded node: whose it is.
@@ -20,6 +20,7 @@ const STAMP: u8 = 1;
 const RAW: u8 = 2;
 const DELTA: u8 = 3;
 const DELTA_SCAN: u8 = 4;
+const TASK: u8 = 5;
 
 /// Knows the engine's nodes, and leaves all others to Ballista's own codec, behind a prefix byte.
 #[derive(Debug, Default)]
@@ -41,9 +42,13 @@ impl PhysicalExtensionCodec for TriremeCodec {
                 [input] => Ok(Arc::new(StampExec::new(input.clone()))),
                 _ => internal_err!("StampExec has one child, not {}", inputs.len()),
             },
-            Some((&RAW, rest)) => raw::codec::try_decode(rest, inputs, ctx, self, converter),
+            Some((&RAW, rest)) => raw::codec::try_decode(rest, ctx, self, converter),
             Some((&DELTA, rest)) => delta::codec::try_decode(rest, inputs),
             Some((&DELTA_SCAN, rest)) => delta::codec::try_decode_scan(rest, ctx, self, converter),
+            Some((&TASK, rest)) => match (inputs, serde_json::from_slice(rest)) {
+                ([input], Ok(task)) => Ok(Arc::new(TaskExec::try_new(task, input.clone())?)),
+                (inputs, task) => internal_err!("TaskExec has one child, not {}, and a task: {task:?}", inputs.len()),
+            },
             Some((prefix, _)) => internal_err!("unknown plan node {prefix}: scheduler and executor differ in version"),
             None => Err(DataFusionError::Internal("empty plan node".to_string())),
         }
@@ -58,6 +63,11 @@ impl PhysicalExtensionCodec for TriremeCodec {
         if node.is::<StampExec>() {
             buf.push(STAMP);
             return Ok(());
+        }
+        if let Some(exec) = node.downcast_ref::<TaskExec>() {
+            buf.push(TASK);
+            return serde_json::to_writer(buf, &exec.task())
+                .map_err(|error| DataFusionError::External(Box::new(error)));
         }
         if let Some(bytes) = raw::codec::try_encode(&node, self, converter) {
             buf.push(RAW);

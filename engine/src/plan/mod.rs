@@ -3,12 +3,14 @@
 mod asked;
 mod codec;
 mod stamp;
+mod task;
 
 use tokio_util::sync::CancellationToken;
 
 pub use asked::Asked;
 pub use codec::TriremeCodec;
 pub use stamp::{StampExec, Stamped};
+pub use task::{Task, TaskExec, task_outcomes, task_plan};
 
 /// What a task knows of itself. An executor puts it into the session configuration's extensions before it runs a task; nodes read it from
 /// there. Absent outside executors.

@@ -21,12 +21,12 @@ use super::{
     packed::TextPlan,
     scanner::{Composition, RangeScan, Scanner, Standing, Summary, Summing, ranges},
     stored::{Stored, TextFile, exactly},
-    task::{RawTask, outcomes, plan},
     zone::RawZone,
 };
 use crate::{
     error::{Code, Error, Result},
     names::{RawVersion, SourceName},
+    plan::{Task, task_outcomes, task_plan},
     storage::Storage,
 };
 
@@ -286,12 +286,12 @@ impl Adoption {
 
 /// A plan of adoption tasks, each a partition; its rows are read by [`adopt_outcomes`].
 pub fn adopt_plan(tasks: &[AdoptTask]) -> Result<Arc<dyn ExecutionPlan>> {
-    plan(RawTask::Adopt, &tasks.iter().map(|task| vec![task]).collect::<Vec<_>>())
+    task_plan(Task::Adopt, &tasks.iter().map(|task| vec![task]).collect::<Vec<_>>())
 }
 
 /// What an adoption plan's rows say.
 pub fn adopt_outcomes(batches: &[RecordBatch]) -> Result<Vec<AdoptDone>> {
-    outcomes(batches)
+    task_outcomes(batches)
 }
 
 /// Does a task.

@@ -1,4 +1,4 @@
-//! Raw plan nodes as bytes, for the engine's `PhysicalExtensionCodec`.
+//! Raw scans as bytes, for the engine's `PhysicalExtensionCodec`.
 //!
 //! The shared part of a scan is DataFusion's own message; expressions go through the session's codec, so that functions and lambdas survive.
 
@@ -25,20 +25,8 @@ use datafusion_proto::{
 };
 use prost::Message;
 
-use super::{
-    source::{RawSource, RawText, Tells, of_config},
-    task::{RawTask, RawTaskExec},
-};
+use super::source::{RawSource, RawText, Tells, of_config};
 use crate::error::{Code, Error};
-
-/// A raw node; one field is set.
-#[derive(Clone, PartialEq, Message)]
-struct RawNode {
-    #[prost(message, optional, tag = "1")]
-    scan: Option<RawScan>,
-    #[prost(enumeration = "TaskKind", optional, tag = "2")]
-    task: Option<i32>,
-}
 
 /// A scan by [`RawSource`].
 #[derive(Clone, PartialEq, Message)]
@@ -56,32 +44,12 @@ struct RawScan {
     stored: String,
 }
 
-/// [`RawTask`] on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-enum TaskKind {
-    Unspecified = 0,
-    Download = 1,
-    Infer = 2,
-    List = 3,
-    Adopt = 20,
-}
-
-/// The bytes of a raw node; `None` for any other node. Its children are not in them: `inputs` of [`try_decode`] are.
+/// The bytes of a raw scan; `None` for any other node.
 pub fn try_encode(
     node: &Arc<dyn ExecutionPlan>,
     codec: &dyn PhysicalExtensionCodec,
     converter: &dyn PhysicalProtoConverterExtension,
 ) -> Option<DataFusionResult<Vec<u8>>> {
-    if let Some(exec) = node.downcast_ref::<RawTaskExec>() {
-        let kind = match exec.task() {
-            RawTask::Download => TaskKind::Download,
-            RawTask::Infer => TaskKind::Infer,
-            RawTask::List => TaskKind::List,
-            RawTask::Adopt => TaskKind::Adopt,
-        };
-        return Some(Ok(RawNode { scan: None, task: Some(kind.into()) }.encode_to_vec()));
-    }
     let exec = node.downcast_ref::<DataSourceExec>()?;
     let data_source: &dyn Any = exec.data_source().as_ref();
     let (config, source) = of_config(data_source)?;
@@ -94,51 +62,36 @@ pub fn try_encode(
         let stored = if stored.is_empty() { String::new() } else { serde_json::to_string(stored).map_err(json)? };
         Ok(RawScan { config: Some(config), text, tells, stored })
     });
-    Some(scan.map(|scan| RawNode { scan: Some(scan), task: None }.encode_to_vec()))
+    Some(scan.map(|scan| scan.encode_to_vec()))
 }
 
 /// The node that [`try_encode`] made bytes of.
 pub fn try_decode(
     bytes: &[u8],
-    inputs: &[Arc<dyn ExecutionPlan>],
     context: &TaskContext,
     codec: &dyn PhysicalExtensionCodec,
     converter: &dyn PhysicalProtoConverterExtension,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     let broken = |what: &str| -> DataFusionError {
-        Error::new(Code::Internal, format!("not a raw plan node: {what}"))
+        Error::new(Code::Internal, format!("not a raw scan: {what}"))
             .hint("scheduler and executors must be of one release")
             .into()
     };
-    let node = RawNode::decode(bytes).map_err(|error| broken(&error.to_string()))?;
-    match (node.scan, node.task.map(TaskKind::try_from), inputs) {
-        (Some(RawScan { config: Some(config), text, tells, stored }), None, []) => {
-            let text: RawText = serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
-            let tells: Tells = serde_json::from_str(&tells).map_err(|error| broken(&error.to_string()))?;
-            let stored = match stored.as_str() {
-                "" => BTreeMap::new(),
-                stored => serde_json::from_str(stored).map_err(|error| broken(&error.to_string()))?,
-            };
-            let table_schema = FileScanConfig::parse_table_schema_from_proto(&config)?;
-            let source = Arc::new(RawSource::new(text, table_schema).with_stored(stored).telling(tells));
-            let decoder = Decoder { context: PhysicalPlanDecodeContext::new(context, codec), converter };
-            let config = FileScanConfig::try_from_proto(&config, &ExecutionPlanDecodeCtx::new(&decoder), source)?;
-            // The message has no field for it; a scan of raw text always keeps its order.
-            let config = FileScanConfigBuilder::from(config).with_preserve_order(true).build();
-            Ok(DataSourceExec::from_data_source(config))
-        }
-        (None, Some(Ok(TaskKind::Download)), [input]) => {
-            Ok(Arc::new(RawTaskExec::try_new(RawTask::Download, input.clone())?))
-        }
-        (None, Some(Ok(TaskKind::Infer)), [input]) => {
-            Ok(Arc::new(RawTaskExec::try_new(RawTask::Infer, input.clone())?))
-        }
-        (None, Some(Ok(TaskKind::List)), [input]) => Ok(Arc::new(RawTaskExec::try_new(RawTask::List, input.clone())?)),
-        (None, Some(Ok(TaskKind::Adopt)), [input]) => {
-            Ok(Arc::new(RawTaskExec::try_new(RawTask::Adopt, input.clone())?))
-        }
-        (_, _, inputs) => Err(broken(&format!("unknown kind, with {} inputs", inputs.len()))),
-    }
+    let RawScan { config, text, tells, stored } = RawScan::decode(bytes).map_err(|error| broken(&error.to_string()))?;
+    let config = config.ok_or_else(|| broken("it has no files"))?;
+    let text: RawText = serde_json::from_str(&text).map_err(|error| broken(&error.to_string()))?;
+    let tells: Tells = serde_json::from_str(&tells).map_err(|error| broken(&error.to_string()))?;
+    let stored = match stored.as_str() {
+        "" => BTreeMap::new(),
+        stored => serde_json::from_str(stored).map_err(|error| broken(&error.to_string()))?,
+    };
+    let table_schema = FileScanConfig::parse_table_schema_from_proto(&config)?;
+    let source = Arc::new(RawSource::new(text, table_schema).with_stored(stored).telling(tells));
+    let decoder = Decoder { context: PhysicalPlanDecodeContext::new(context, codec), converter };
+    let config = FileScanConfig::try_from_proto(&config, &ExecutionPlanDecodeCtx::new(&decoder), source)?;
+    // The message has no field for it; a scan of raw text always keeps its order.
+    let config = FileScanConfigBuilder::from(config).with_preserve_order(true).build();
+    Ok(DataSourceExec::from_data_source(config))
 }
 
 /// What DataFusion's message of a scan needs to encode expressions.

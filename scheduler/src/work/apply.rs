@@ -1,6 +1,10 @@
 //! Loads and merges: raw → expressions → data files → one commit.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use datafusion::{
     datasource::provider_as_source,
@@ -15,7 +19,7 @@ use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
         CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec, commit,
-        quarantine, schema,
+        feature, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden},
     },
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
@@ -25,6 +29,7 @@ use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{
     Worker,
+    merge::Searched,
     quality::{self, Columns, Counted, told_rows},
     report::{metrics, sum},
     source_of,
@@ -121,7 +126,7 @@ impl Worker {
             let landed = self.land(&application, &written).await;
             match landed {
                 Ok(committed) if committed.already_applied => {
-                    self.discard(&application.name, &written).await;
+                    self.discard(&application, &written).await;
                     already_applied(job, committed.version);
                     return Ok(());
                 }
@@ -143,7 +148,7 @@ impl Worker {
                 Err(error) => {
                     // An undecided commit may have landed: its files must stay. Vacuum removes them otherwise.
                     if error.code != Code::Storage {
-                        self.discard(&application.name, &written).await;
+                        self.discard(&application, &written).await;
                     }
                     return Err(error);
                 }
@@ -208,24 +213,18 @@ impl Worker {
         });
         let quality = self.check_quality(application, &outcome, &counted);
         let bad = Mutex::new(outcome.bad_files.clone());
-        let written = Written { outcome, incoming, policy, bad };
+        // Of several rows with one key `order_by` has left one; without a key there is nothing to be unique.
+        let unique = spec.primary_key.is_empty() || !spec.order_by.is_empty();
+        let searched = Mutex::new(Searched::new(unique));
+        let written = Written { outcome, incoming, policy, bad, searched };
         let checked = match quality {
-            Ok(()) => self.check_written(application, &written).await,
+            Ok(()) => written.outcome.check_keys(name),
             Err(error) => Err(error),
         };
         if checked.is_err() {
-            self.discard(name, &written).await;
+            self.discard(application, &written).await;
         }
         checked.map(|()| written)
-    }
-
-    async fn check_written(&self, application: &Application<'_>, written: &Written) -> Result<()> {
-        written.outcome.check_keys(&application.name)?;
-        // Of several rows with one key `order_by` has left one.
-        if application.spec.primary_key.is_empty() || !application.spec.order_by.is_empty() {
-            return Ok(());
-        }
-        self.check_duplicates(application, &written.files(application)?).await
     }
 
     /// The rows to be written, with the columns that tell what becomes of each; and what is counted of them.
@@ -306,14 +305,18 @@ impl Worker {
         let committed = match (table, mode) {
             (None, _) => {
                 let added = files.len() as u64;
+                self.check_duplicates(application, written).await?;
                 self.quarantine(application, written).await?;
-                let committed = commit::create(&self.storage, name, &written.incoming, files, label).await?;
+                let properties = properties(*mode);
+                let committed =
+                    commit::create(&self.storage, name, &written.incoming, &properties, files, label).await?;
                 count(job, added, 0, rows);
                 committed
             }
             (Some(table), Mode::Load) => {
                 let schema = schema::reconcile(name, &table.schema(), &written.incoming, written.policy)?;
                 let (added, removed) = (files.len() as u64, table.files()?.len() as u64);
+                self.check_duplicates(application, written).await?;
                 self.quarantine(application, written).await?;
                 let committed = commit::overwrite(&table, &schema, files, label).await?;
                 count(job, added, removed, rows);
@@ -325,11 +328,12 @@ impl Worker {
     }
 
     /// Removes files that no commit refers to. What is left behind does no harm: nobody reads it, and vacuum takes it.
-    pub(super) async fn discard(&self, name: &TableName, written: &Written) {
-        self.discard_files(name, &written.outcome.files).await;
+    pub(super) async fn discard(&self, application: &Application<'_>, written: &Written) {
+        self.discard_files(&application.name, &written.outcome.files).await;
+        self.discard_vectors(application, written).await;
         // Those that were not handed over to a commit.
         let bad = std::mem::take(&mut *written.bad.lock());
-        if let (false, Ok(quarantine)) = (bad.is_empty(), quarantine::table_of(name)) {
+        if let (false, Ok(quarantine)) = (bad.is_empty(), quarantine::table_of(&application.name)) {
             self.discard_files(&quarantine, &bad).await;
         }
     }
@@ -354,11 +358,21 @@ pub struct Written {
     pub policy: SchemaPolicy,
     /// Files of bad records, until they are handed over to the quarantine's commit.
     pub bad: Mutex<Vec<Add>>,
+    /// What is known of the table's rows.
+    pub searched: Mutex<Searched>,
 }
 
 impl Written {
     pub fn files(&self, application: &Application<'_>) -> Result<DataFiles> {
         DataFiles::try_new(&application.name, schema::to_arrow(&self.incoming)?, Vec::new(), self.outcome.files.clone())
+    }
+}
+
+/// Properties of a table that a job makes: what is merged into it will be merged into again.
+fn properties(mode: Mode) -> BTreeMap<String, String> {
+    match mode {
+        Mode::Merge => BTreeMap::from([(feature::DELETION_VECTORS.to_string(), "true".to_string())]),
+        Mode::Load => BTreeMap::new(),
     }
 }
 

@@ -1,17 +1,17 @@
-//! The part of a merge that depends on the table: replaced rows are found, their files rewritten without them, and all of it committed at once.
+//! The part of a merge that depends on the table: replaced rows are found and retired, and all of it is committed at once.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use datafusion::prelude::SessionContext;
+use deltalake_core::kernel::Add;
 use trireme_engine::{
-    Result,
+    Code, Result,
     delta::{
         Committed, DataFiles, DeltaWriteExec, Table, WriteOutcome, WriteSpec, commit,
         commit::MergeCommit,
-        feature,
-        merge::{
-            check, check_keys, duplicate_count, duplicate_count_plan, duplicate_error, duplicate_examples_plan,
-            matches_plan, rewrite_plan, touched_files,
-        },
+        deletion_vector, feature,
+        matching::{Match, Retired},
+        merge::{Touched, check, check_keys, duplicate_error, duplicate_examples_plan, rewrite_plan},
         schema,
     },
 };
@@ -22,20 +22,92 @@ use super::{
     report::metrics,
 };
 
+/// What a merge knows of the table's files; good for its next attempt too, where another writer left them as they were.
+pub struct Searched {
+    /// No key comes twice in the source.
+    unique: bool,
+    /// Rows that the source replaces, by file and its deletion vector; none where there are none.
+    files: HashMap<String, Option<Retired>>,
+}
+
+impl Searched {
+    /// Nothing is known of the table.
+    pub fn new(unique: bool) -> Self {
+        Self { unique, files: HashMap::new() }
+    }
+
+    /// Names a file as it is now.
+    fn id(add: &Add) -> String {
+        let vector = add.deletion_vector.as_ref();
+        let vector = vector.map(|vector| format!("{}@{:?}", vector.path_or_inline_dv, vector.offset));
+        format!("{}#{}", add.path, vector.unwrap_or_default())
+    }
+
+    /// Files that hold the vectors found, as far as they are not in the log itself.
+    fn vector_files(&self) -> Vec<Add> {
+        let mut paths: Vec<_> =
+            self.files.values().flatten().filter_map(|file| deletion_vector::stored_in(&file.vector)).collect();
+        paths.sort();
+        paths.dedup();
+        paths.into_iter().map(|path| Add { path, ..Add::default() }).collect()
+    }
+}
+
 impl Worker {
     /// Fails when a key occurs more than once among the source's rows.
-    pub(super) async fn check_duplicates(&self, application: &Application<'_>, source: &DataFiles) -> Result<()> {
-        let Application { name, spec, session, job, .. } = application;
-        let keys = &spec.primary_key;
-        check_keys(name, source.schema(), keys)?;
-        let count = duplicate_count_plan(&self.storage, name, source, keys)?;
-        let total = duplicate_count(&self.run_query("duplicates", session, &count, job).await?)?;
-        if total == 0 {
+    pub(super) async fn check_duplicates(&self, application: &Application<'_>, written: &Written) -> Result<()> {
+        if written.searched.lock().unique {
             return Ok(());
         }
-        let examples = duplicate_examples_plan(&self.storage, name, source, keys)?;
-        let examples = self.run_query("duplicates", session, &examples, job).await?;
-        Err(duplicate_error(name, keys, total, &examples)?)
+        let source = written.files(application)?;
+        let none = DataFiles::try_new(&application.name, source.schema().clone(), Vec::new(), Vec::new())?;
+        self.search(application, written, &application.session, &none, &source).await?;
+        Ok(())
+    }
+
+    /// The files of the table that have rows with keys of the source, each with these rows.
+    async fn search(
+        &self,
+        application: &Application<'_>,
+        written: &Written,
+        session: &SessionContext,
+        target: &DataFiles,
+        source: &DataFiles,
+    ) -> Result<Vec<Touched>> {
+        let Application { name, spec, job, .. } = application;
+        let keys = &spec.primary_key;
+        check_keys(name, source.schema(), keys)?;
+        let candidates = target.overlapping(source, keys)?;
+        let adds = target.adds();
+        let (unknown, unique) = {
+            let searched = written.searched.lock();
+            let is_known = |file: &usize| searched.files.contains_key(&Searched::id(&adds[*file]));
+            (candidates.iter().copied().filter(|file| !is_known(file)).collect::<Vec<_>>(), searched.unique)
+        };
+        if !unknown.is_empty() || !unique {
+            let key_bytes = self.settings.merge_keys_memory;
+            let search = Match { storage: &self.storage, table: name, target, source, keys, key_bytes };
+            let plan = search.plan(&unknown, session.state().config().target_partitions())?;
+            let (duplicates, found) = search.found(&self.run_plan("match", session, plan, job).await?)?;
+            {
+                let mut searched = written.searched.lock();
+                searched.unique |= duplicates == 0;
+                searched.files.extend(unknown.iter().map(|file| (Searched::id(&adds[*file]), None)));
+                searched.files.extend(found.into_iter().map(|file| (Searched::id(&adds[file.candidate]), Some(file))));
+            }
+            if duplicates > 0 {
+                let examples = duplicate_examples_plan(&self.storage, name, source, keys)?;
+                let examples = self.run_query("duplicates", session, &examples, job).await?;
+                return Err(duplicate_error(name, keys, duplicates, &examples)?);
+            }
+        }
+        let searched = written.searched.lock();
+        let touched = candidates.into_iter().filter_map(|file| {
+            let add = adds[file].clone();
+            let retired = searched.files.get(&Searched::id(&add))?.clone()?;
+            Some(Touched { add, retired })
+        });
+        Ok(touched.collect())
     }
 
     pub(super) async fn merge(
@@ -45,8 +117,7 @@ impl Worker {
         written: &Written,
     ) -> Result<Committed> {
         let Application { name, spec, label, job, .. } = application;
-        let keys = &spec.primary_key;
-        // Before anything is read of it: its files may not be what a rewrite takes them for.
+        // Before anything is read of it: its files may not be what a merge takes them for.
         feature::check_writable(table, true)?;
         let merged = schema::reconcile(name, &table.schema(), &written.incoming, written.policy)?;
         let columns = schema::to_arrow(&merged)?;
@@ -57,18 +128,13 @@ impl Worker {
             table.files()?.adds().to_vec(),
         )?;
         let source = DataFiles::try_new(name, columns.clone(), Vec::new(), written.outcome.files.clone())?;
-        check_keys(name, &columns, keys)?;
         let session = self.sessions.open(source.bytes() + target.bytes())?;
-
-        let matches = matches_plan(&self.storage, name, &target, &source, keys)?;
-        let touched = match &matches.plan {
-            Some(plan) => touched_files(&matches, &self.run_query("match", &session, plan, job).await?)?,
-            None => Vec::new(),
-        };
-        let rewritten = if touched.is_empty() {
+        let touched = self.search(application, written, &session, &target, &source).await?;
+        let on_read = feature::takes_deletion_vectors(table)?;
+        let rewritten = if on_read || touched.iter().all(|file| file.retired.left == 0) {
             None
         } else {
-            let rows = rewrite_plan(&self.storage, name, &columns, &touched, &source, keys)?;
+            let rows = rewrite_plan(&self.storage, name, &columns, target.partition_columns(), &touched)?;
             let mut write = WriteSpec::new(&self.storage, name, &merged, &[]);
             write.settings.target_file_bytes = self.settings.target_file_size;
             let rows = session.state().create_physical_plan(&rows).await?;
@@ -80,12 +146,17 @@ impl Worker {
             job.phase("commit");
             let rewritten = rewritten.as_ref().map(|outcome| outcome.files.clone()).unwrap_or_default();
             let bytes = rewritten.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum::<u64>();
-            let (added, removed) = (written.outcome.files.len() + rewritten.len(), touched.len());
+            let added = written.outcome.files.len() + rewritten.len();
+            let removed = touched.iter().filter(|file| !on_read || file.retired.left == 0).count();
+            let kept = match on_read {
+                true => touched.iter().filter_map(Touched::updated).collect(),
+                false => rewritten,
+            };
             let merge = MergeCommit {
                 schema: &merged,
-                keys,
+                keys: &spec.primary_key,
                 new: written.outcome.files.clone(),
-                rewritten,
+                kept,
                 touched: touched.iter().map(|file| file.add.clone()).collect(),
                 counts,
             };
@@ -101,16 +172,25 @@ impl Worker {
                     metrics.bytes_out += bytes;
                 });
             });
+            if !on_read && !committed.already_applied {
+                self.discard_vectors(application, written).await;
+            }
             Ok(committed)
         };
         let landed: Result<Committed> = landed.await;
         let unused = match &landed {
             Ok(committed) => committed.already_applied,
-            Err(error) => error.code != trireme_engine::Code::Storage,
+            Err(error) => error.code != Code::Storage,
         };
         if let (true, Some(rewritten)) = (unused, &rewritten) {
             self.discard_files(name, &rewritten.files).await;
         }
         landed
+    }
+
+    /// Removes the vectors that no commit refers to.
+    pub(super) async fn discard_vectors(&self, application: &Application<'_>, written: &Written) {
+        let files = written.searched.lock().vector_files();
+        self.discard_files(&application.name, &files).await;
     }
 }

@@ -43,6 +43,8 @@ pub struct WorkSettings {
     pub copy: CopyPolicy,
     /// Bytes of a table's data file, about.
     pub target_file_size: u64,
+    /// Memory of an executor that the keys of a merge's source may take, bytes.
+    pub merge_keys_memory: u64,
     /// Bytes above which one file is downloaded in ranges of that size, by several tasks; 0: never.
     pub range_size: u64,
     /// Silence after which a download's origin is taken for broken.

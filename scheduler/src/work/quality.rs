@@ -315,7 +315,10 @@ impl Worker {
 
     async fn append_bad(&self, name: &TableName, files: Vec<Add>, label: &commit::CommitLabel) -> Result<Committed> {
         match Table::open(&self.storage, name).await? {
-            None => commit::create(&self.storage, name, &quarantine::columns()?, files, label).await,
+            None => {
+                let (columns, none) = (quarantine::columns()?, Default::default());
+                commit::create(&self.storage, name, &columns, &none, files, label).await
+            }
             Some(table) if table.schema().as_ref() == &quarantine::columns()? => {
                 commit::append(&table, files, label).await
             }

@@ -54,7 +54,10 @@ impl Worker {
                 None => 0,
             };
             let committed = match table {
-                None => commit::create(&self.storage, &name, &result, written.files.clone(), &label).await,
+                None => {
+                    let (none, files) = (Default::default(), written.files.clone());
+                    commit::create(&self.storage, &name, &result, &none, files, &label).await
+                }
                 Some(table) => {
                     let result = schema::reconcile(&name, &table.schema(), &result, schema::SchemaPolicy::Replace)?;
                     commit::overwrite(&table, &result, written.files.clone(), &label).await

@@ -44,7 +44,9 @@ async fn racing_commits_of_the_same_work_land_once() {
             racers.spawn(async move {
                 let label = label(Some(("source", round)));
                 match base {
-                    None => commit::create(&lake.storage, &table, &schema, written.files, &label).await,
+                    None => {
+                        commit::create(&lake.storage, &table, &schema, &Default::default(), written.files, &label).await
+                    }
                     Some(base) => commit::overwrite(&base, &schema, written.files, &label).await,
                 }
             });

@@ -77,8 +77,8 @@ async fn by_library(lake: &Lake, oracle: DeltaTable, step: &Step) -> DeltaTable 
     }
 }
 
-async fn replay(steps: Vec<Step>, hash_join: bool) {
-    let lake = Lake::with_hash_join(hash_join);
+async fn replay(steps: Vec<Step>, vectors: bool, slices: u64) {
+    let lake = Lake { vectors, key_bytes: 17 * 10 / slices, ..Lake::new() };
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     let mut model = Rows::new();
     let mut oracle: Option<DeltaTable> = None;
@@ -115,8 +115,10 @@ proptest! {
     #![proptest_config(Config { cases: 24, ..Config::default() })]
 
     #[test]
-    fn merges_and_overwrites_give_what_a_map_and_the_library_give(steps in history(), hash_join in any::<bool>()) {
+    fn merges_and_overwrites_give_what_a_map_and_the_library_give(
+        steps in history(), vectors in any::<bool>(), slices in 1..4u64,
+    ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(replay(steps, hash_join));
+        runtime.block_on(replay(steps, vectors, slices));
     }
 }

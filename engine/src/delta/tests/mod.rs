@@ -29,7 +29,10 @@ use tempfile::TempDir;
 use super::{
     CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
     commit::{self, MergeCommit, MergeCounts},
-    merge, schema, write,
+    feature,
+    matching::Match,
+    merge::{self, Touched},
+    schema, write,
 };
 use crate::{
     Storage, TableName,
@@ -43,6 +46,10 @@ pub(crate) struct Lake {
     pub(crate) storage: Storage,
     pub(crate) session: SessionContext,
     pub(crate) settings: WriteSettings,
+    /// Whether tables are made with deletion vectors.
+    pub(crate) vectors: bool,
+    /// Memory for the keys of a merge, bytes.
+    pub(crate) key_bytes: u64,
 }
 
 impl fmt::Debug for Lake {
@@ -53,23 +60,19 @@ impl fmt::Debug for Lake {
 
 impl Lake {
     pub(crate) fn new() -> Self {
-        Self::with_hash_join(true)
-    }
-
-    /// Ballista's sessions prefer the other join.
-    pub(crate) fn with_hash_join(prefer: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::open(folder.path().to_str().unwrap()).unwrap();
         let config = SessionConfig::new()
             .with_target_partitions(3)
             .with_repartition_file_min_size(1)
-            .set_bool("datafusion.optimizer.prefer_hash_join", prefer)
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
         Self {
             _folder: folder,
             storage,
             session: SessionContext::new_with_config(config),
             settings: WriteSettings::default(),
+            vectors: false,
+            key_bytes: 1 << 20,
         }
     }
 
@@ -124,7 +127,9 @@ impl Lake {
             }
             None => {
                 let written = self.write(self.spec(table, &incoming, &[]), batches).await?;
-                commit::create(&self.storage, table, &incoming, written.files, label).await
+                let on = self.vectors.then(|| (feature::DELETION_VECTORS.to_string(), "true".to_string()));
+                let properties = on.into_iter().collect();
+                commit::create(&self.storage, table, &incoming, &properties, written.files, label).await
             }
         }
     }
@@ -141,38 +146,50 @@ impl Lake {
         let keys: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
         let base = catalog::open(&self.storage, table).await?;
         let incoming = schema::to_delta(&batches.first().unwrap().schema())?;
-        let target = schema::reconcile(table, &base.schema(), &incoming, policy)?;
-        let arrow = schema::to_arrow(&target)?;
+        let target_schema = schema::reconcile(table, &base.schema(), &incoming, policy)?;
+        let arrow = schema::to_arrow(&target_schema)?;
         merge::check_keys(table, &arrow, &keys)?;
-        let written = self.write(self.spec(table, &target, &keys), batches).await?;
+        let written = self.write(self.spec(table, &target_schema, &keys), batches).await?;
         written.check_keys(table)?;
         let source = DataFiles::try_new(table, arrow.clone(), Vec::new(), written.files.clone())?;
-        let count = self.query(&merge::duplicate_count_plan(&self.storage, table, &source, &keys)?).await?;
-        let duplicates = merge::duplicate_count(&count)?;
+        let target = DataFiles::try_new(table, arrow.clone(), Vec::new(), base.files()?.adds().to_vec())?;
+        let search = Match {
+            storage: &self.storage,
+            table,
+            target: &target,
+            source: &source,
+            keys: &keys,
+            key_bytes: self.key_bytes,
+        };
+        let candidates = target.overlapping(&source, &keys)?;
+        let (duplicates, found) = search.found(&self.run(search.plan(&candidates, 2)?).await?)?;
         if duplicates > 0 {
             let plan = merge::duplicate_examples_plan(&self.storage, table, &source, &keys)?;
             return Err(merge::duplicate_error(table, &keys, duplicates, &self.query(&plan).await?)?);
         }
-        let matches = merge::matches_plan(&self.storage, table, &base.files()?, &source, &keys)?;
-        let found = match &matches.plan {
-            Some(plan) => self.query(plan).await?,
-            None => Vec::new(),
-        };
-        let touched = merge::touched_files(&matches, &found)?;
-        let rewritten = if touched.is_empty() {
+        let touched: Vec<Touched> = found
+            .into_iter()
+            .map(|retired| Touched { add: target.adds()[retired.candidate].clone(), retired })
+            .collect();
+        let on_read = feature::takes_deletion_vectors(&base)?;
+        let rewritten = if on_read || touched.iter().all(|file| file.retired.left == 0) {
             None
         } else {
-            let plan = merge::rewrite_plan(&self.storage, table, &arrow, &touched, &source, &keys)?;
-            let spec = self.spec(table, &target, &[]);
+            let plan = merge::rewrite_plan(&self.storage, table, &arrow, &[], &touched)?;
+            let spec = self.spec(table, &target_schema, &[]);
             let plan = write::plan_write(&self.session.state(), &plan, spec).await?;
             Some(WriteOutcome::collect(&self.run(plan).await?)?)
         };
         let counts = merge::check(&written.summary, &touched, rewritten.as_ref().map(|outcome| &outcome.summary))?;
+        let kept = match on_read {
+            true => touched.iter().filter_map(Touched::updated).collect(),
+            false => rewritten.map(|outcome| outcome.files).unwrap_or_default(),
+        };
         let merge = MergeCommit {
-            schema: &target,
+            schema: &target_schema,
             keys: &keys,
             new: written.files,
-            rewritten: rewritten.map(|outcome| outcome.files).unwrap_or_default(),
+            kept,
             touched: touched.into_iter().map(|file| file.add).collect(),
             counts,
         };

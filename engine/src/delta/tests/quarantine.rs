@@ -101,7 +101,9 @@ async fn every_row_is_written_dropped_superseded_or_put_aside_with_its_text() {
     let txn = Some(Txn { app_id: "a".to_string(), version: 1 });
     let label = CommitLabel { txn, ..CommitLabel::default() };
     let columns = quarantine::columns().unwrap();
-    commit::create(&lake.storage, &quarantine, &columns, outcome.bad_files.clone(), &label).await.unwrap();
+    commit::create(&lake.storage, &quarantine, &columns, &Default::default(), outcome.bad_files.clone(), &label)
+        .await
+        .unwrap();
     let base = Table::require(&lake.storage, &quarantine).await.unwrap();
     let again = commit::append(&base, outcome.bad_files.clone(), &label).await.unwrap();
     assert_eq!(again, Committed { version: 0, already_applied: true });

@@ -5,45 +5,16 @@ use datafusion::{
     execution::TaskContext,
     physical_plan::displayable,
 };
-use datafusion_proto::{
-    physical_plan::{AsExecutionPlan, PhysicalExtensionCodec, PhysicalProtoConverterExtension},
-    protobuf::PhysicalPlanNode,
-};
+use datafusion_proto::{physical_plan::AsExecutionPlan, protobuf::PhysicalPlanNode};
 use prost::Message;
 
 use super::*;
-use crate::raw::{codec, source::of_config};
-
-/// As the engine's codec will use this module's functions.
-#[derive(Debug)]
-struct TestCodec;
-
-impl PhysicalExtensionCodec for TestCodec {
-    fn try_decode(
-        &self,
-        bytes: &[u8],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: &TaskContext,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        codec::try_decode(bytes, inputs, context, self, converter)
-    }
-
-    fn try_encode(
-        &self,
-        node: Arc<dyn ExecutionPlan>,
-        bytes: &mut Vec<u8>,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<(), DataFusionError> {
-        let encoded = codec::try_encode(&node, self, converter).expect("a raw node");
-        encoded.map(|encoded| bytes.extend(encoded))
-    }
-}
+use crate::{plan::TriremeCodec, raw::source::of_config};
 
 fn through_bytes(plan: Arc<dyn ExecutionPlan>, context: &TaskContext) -> Arc<dyn ExecutionPlan> {
-    let node = PhysicalPlanNode::try_from_physical_plan(plan, &TestCodec).unwrap();
+    let node = PhysicalPlanNode::try_from_physical_plan(plan, &TriremeCodec::default()).unwrap();
     let node = PhysicalPlanNode::decode(node.encode_to_vec().as_slice()).unwrap();
-    node.try_into_physical_plan(context, &TestCodec).unwrap()
+    node.try_into_physical_plan(context, &TriremeCodec::default()).unwrap()
 }
 
 pub fn leaves(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<DataSourceExec>> {

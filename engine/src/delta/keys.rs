@@ -1,0 +1,495 @@
+//! Keys of data files, and the set of a merge's source keys that every executor builds once for all its tasks.
+//!
+//! A key is its 128-bit SipHash under a secret of the merge: two of 10⁹ keys have the same with a probability of 10⁻²¹, and nobody can choose
+//! keys that do. The set is the sorted hashes with an index over their first bits: 17 bytes a key, one cache miss a look-up.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, LazyLock, Weak},
+    time::Duration,
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Schema, SchemaRef, TimeUnit},
+    row::{RowConverter, SortField},
+};
+use datafusion::{
+    datasource::{
+        listing::PartitionedFile,
+        physical_plan::{ParquetFileReaderFactory, parquet::DefaultParquetFileReaderFactory},
+    },
+    execution::memory_pool::MemoryReservation,
+    physical_plan::metrics::ExecutionPlanMetricsSet,
+};
+use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
+use object_store::{ObjectStore, path::Path};
+use parking_lot::Mutex;
+use parquet::{
+    arrow::{
+        ParquetRecordBatchStreamBuilder, ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+        async_reader::AsyncFileReader,
+    },
+    basic::Type as PhysicalType,
+    errors::ParquetError,
+    file::metadata::{PageIndexPolicy, ParquetMetaData},
+};
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::SipHasher13;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::{layout::Layout, source::ReaderWithFooter};
+use crate::error::{Code, Error, Result};
+
+const BATCH_ROWS: usize = 8192;
+/// Keys that share a place of the index, about.
+const KEYS_A_PLACE: usize = 4;
+
+/// Hashes the rows of batches that hold the key columns and nothing else.
+pub(super) struct KeyHasher {
+    hasher: SipHasher13,
+    /// None: the key is one text, hashed as it is.
+    rows: Option<RowConverter>,
+}
+
+impl KeyHasher {
+    /// For keys of these columns.
+    pub(super) fn try_new(columns: &Schema, secret: (u64, u64)) -> Result<Self> {
+        let fields = columns.fields();
+        let rows = match fields.as_ref() {
+            [field] if field.data_type() == &DataType::Utf8 => None,
+            _ => {
+                let fields = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
+                Some(RowConverter::new(fields)?)
+            }
+        };
+        Ok(Self { hasher: SipHasher13::new_with_keys(secret.0, secret.1), rows })
+    }
+
+    /// Gives each row that has no null, by its position in the batch, and its hash.
+    pub(super) fn hash(&self, batch: &RecordBatch, mut each: impl FnMut(usize, u128)) -> Result<()> {
+        let whole = |row: usize| batch.columns().iter().all(|column| column.is_valid(row));
+        match &self.rows {
+            None => {
+                let text = batch.columns().first().and_then(|column| column.as_string_opt::<i32>());
+                let text = text.ok_or_else(|| Error::new(Code::Internal, "the key is no text"))?;
+                for (row, text) in text.iter().enumerate() {
+                    if let Some(text) = text {
+                        each(row, self.hasher.hash(text.as_bytes()).as_u128());
+                    }
+                }
+            }
+            Some(rows) => {
+                let rows = rows.convert_columns(batch.columns())?;
+                for (row, bytes) in rows.iter().enumerate() {
+                    if whole(row) {
+                        each(row, self.hasher.hash(bytes.as_ref()).as_u128());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A data file, opened to read its keys.
+pub(super) struct KeyFile {
+    readers: DefaultParquetFileReaderFactory,
+    path: Path,
+    size: u64,
+    footer: Arc<ParquetMetaData>,
+}
+
+impl KeyFile {
+    /// Reads the footer of a file of `size` bytes; `layout` finds the table's columns in it.
+    pub(super) async fn open(
+        store: &Arc<dyn ObjectStore>,
+        path: Path,
+        size: u64,
+        layout: Option<&Layout>,
+    ) -> Result<Self> {
+        let readers = DefaultParquetFileReaderFactory::new(store.clone());
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+        let mut reader = reader(&readers, &path, size)?;
+        let mut footer = reader.get_metadata(Some(&options)).await.map_err(|error| unreadable(&path, &error))?;
+        if let Some(layout) = layout {
+            footer = layout.apply(path.as_ref(), footer)?;
+        }
+        Ok(Self { readers, path, size, footer })
+    }
+
+    pub(super) fn footer(&self) -> &ParquetMetaData {
+        &self.footer
+    }
+
+    /// Rows of all row groups.
+    pub(super) fn rows(&self) -> u64 {
+        u64::try_from(self.footer.file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// Position in the file of a row group's first row.
+    pub(super) fn first_row(&self, group: usize) -> u64 {
+        let rows = self.footer.row_groups().iter().take(group).map(|group| group.num_rows());
+        u64::try_from(rows.sum::<i64>()).unwrap_or(0)
+    }
+
+    /// The columns of one row group, in its order and in the types that are asked for; `None` when the file lacks one of them.
+    pub(super) fn read(
+        &self,
+        group: usize,
+        columns: &SchemaRef,
+    ) -> Result<Option<BoxStream<'static, Result<RecordBatch>>>> {
+        let broken = |error: ParquetError| unreadable(&self.path, &error);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let mut metadata = ArrowReaderMetadata::try_new(self.footer.clone(), options.clone()).map_err(broken)?;
+        let schema = metadata.schema().clone();
+        let mut roots = Vec::new();
+        for column in columns.fields() {
+            let Ok(root) = schema.index_of(column.name()) else { return Ok(None) };
+            roots.push(root);
+        }
+        let descriptor = self.footer.file_metadata().schema_descr();
+        let old_timestamps =
+            (0..descriptor.num_columns()).any(|leaf| descriptor.column(leaf).physical_type() == PhysicalType::INT96);
+        if old_timestamps {
+            // As nanoseconds they would wrap around.
+            let fields = schema.fields().iter().map(|field| match field.data_type() {
+                DataType::Timestamp(TimeUnit::Nanosecond, None) => {
+                    Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, None)))
+                }
+                _ => field.clone(),
+            });
+            let options = options.with_schema(Arc::new(Schema::new(fields.collect::<Vec<_>>())));
+            metadata = ArrowReaderMetadata::try_new(self.footer.clone(), options).map_err(broken)?;
+        }
+        let mask = ProjectionMask::roots(descriptor, roots);
+        let reader = reader(&self.readers, &self.path, self.size)?;
+        let reader = ReaderWithFooter { reader, footer: self.footer.clone() };
+        let batches = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata)
+            .with_row_groups(vec![group])
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(broken)?;
+        let (path, columns) = (self.path.clone(), columns.clone());
+        Ok(Some(
+            batches.map(move |batch| arrange(&batch.map_err(|error| unreadable(&path, &error))?, &columns)).boxed(),
+        ))
+    }
+}
+
+fn reader(
+    readers: &DefaultParquetFileReaderFactory,
+    path: &Path,
+    size: u64,
+) -> Result<Box<dyn AsyncFileReader + Send>> {
+    let file = PartitionedFile::new(path.to_string(), size);
+    Ok(readers.create_reader(0, file, None, &ExecutionPlanMetricsSet::new())?)
+}
+
+fn unreadable(path: &Path, error: &ParquetError) -> Error {
+    Error::new(Code::Storage, format!("data file {path} can't be read: {error}"))
+        .hint("where the file is gone or damaged, restore the table to a version that has all its files")
+}
+
+/// The columns in the order and the types of `schema`.
+fn arrange(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let column = batch.column_by_name(field.name());
+            let column = column.ok_or_else(|| Error::new(Code::Internal, "a key column was not read"))?;
+            if column.data_type() == field.data_type() {
+                return Ok(column.clone());
+            }
+            Ok(cast(column, field.data_type())?)
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// Where the source's keys are, and how they are hashed; travels with every task of a merge.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SourceKeys {
+    /// Names the set among those of other merges.
+    pub id: Uuid,
+    /// Key of the hash.
+    secret: (u64, u64),
+    /// Whole paths in the store, and sizes in bytes.
+    files: Vec<(String, u64)>,
+    /// Rows of all files.
+    rows: u64,
+    /// Parts that the keys are taken apart into, by their hash; one of them is in memory at a time.
+    pub slices: u32,
+}
+
+impl fmt::Debug for SourceKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceKeys({} rows)", self.rows)
+    }
+}
+
+impl SourceKeys {
+    /// Keys of `files` (paths in the store, sizes) with `rows` rows, in slices of at most about `slice_bytes` of memory.
+    pub(super) fn new(files: Vec<(String, u64)>, rows: u64, slice_bytes: u64) -> Self {
+        let bytes = rows.saturating_mul(17);
+        let slices = u32::try_from(bytes.div_ceil(slice_bytes.max(1)).max(1)).unwrap_or(u32::MAX);
+        let secret = Uuid::new_v4().as_u64_pair();
+        Self { id: Uuid::new_v4(), secret, files, rows, slices }
+    }
+
+    /// A hasher of these keys.
+    pub(super) fn hasher(&self, columns: &Schema) -> Result<KeyHasher> {
+        KeyHasher::try_new(columns, self.secret)
+    }
+
+    /// Reads the keys of one slice.
+    async fn build(
+        &self,
+        slice: u32,
+        store: &Arc<dyn ObjectStore>,
+        columns: &SchemaRef,
+        memory: MemoryReservation,
+    ) -> Result<KeySet> {
+        // Slices are even: hashes are.
+        let expected = self.rows.div_ceil(self.slices.into());
+        let room = usize::try_from(if self.slices > 1 { expected + expected / 16 + 1024 } else { expected });
+        let room = room.map_err(|_| Error::new(Code::ResourcesExhausted, "too many keys"))?;
+        let bytes = room.saturating_mul(size_of::<u128>() + size_of::<u32>() / KEYS_A_PLACE + 1);
+        memory.try_grow(bytes).map_err(|error| {
+            Error::new(Code::ResourcesExhausted, format!("the keys of a merge need {bytes} bytes: {error}"))
+                .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
+        })?;
+        let all = Arc::new(Mutex::new(Vec::with_capacity(room)));
+        let mut groups = Vec::new();
+        for (path, size) in &self.files {
+            let path = Path::parse(path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+            let file = Arc::new(KeyFile::open(store, path, *size, None).await?);
+            groups.extend((0..file.footer().num_row_groups()).map(|group| (file.clone(), group)));
+        }
+        let readers = tokio::runtime::Handle::current().metrics().num_workers().max(1);
+        let reading = stream::iter(groups).map(|(file, group)| {
+            let (source, columns, all) = (self.clone(), columns.clone(), all.clone());
+            let reading = AbortOnDropHandle::new(tokio::spawn(async move {
+                let missing = || Error::new(Code::Internal, "a file of the source lacks a key column");
+                let mut batches = file.read(group, &columns)?.ok_or_else(missing)?;
+                let hasher = source.hasher(&columns)?;
+                let mut hashes = Vec::with_capacity(BATCH_ROWS);
+                while let Some(batch) = batches.try_next().await? {
+                    hasher.hash(&batch, |_, hash| {
+                        if in_slice(hash, slice, source.slices) {
+                            hashes.push(hash);
+                        }
+                    })?;
+                    all.lock().append(&mut hashes);
+                }
+                Ok::<_, Error>(())
+            }));
+            async move { reading.await.map_err(|error| Error::new(Code::Internal, error.to_string()))? }
+        });
+        reading.buffer_unordered(readers).try_for_each(|()| async { Ok(()) }).await?;
+        let mut keys = std::mem::take(&mut *all.lock());
+        let keys = tokio::task::spawn_blocking(move || {
+            sort(&mut keys, readers);
+            keys
+        });
+        let keys = keys.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        Ok(KeySet::of_sorted(keys, Some(memory)))
+    }
+}
+
+fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
+    // The set's index goes by the first bits, so slices go by the last.
+    slices == 1 || (hash as u64) % u64::from(slices) == u64::from(slice)
+}
+
+/// Sorts with so many threads.
+fn sort(keys: &mut [u128], threads: usize) {
+    const WORTH_A_THREAD: usize = 1 << 16;
+    if threads < 2 || keys.len() < WORTH_A_THREAD {
+        return keys.sort_unstable();
+    }
+    let half = keys.len() / 2;
+    keys.select_nth_unstable(half);
+    let (low, high) = keys.split_at_mut(half);
+    std::thread::scope(|scope| {
+        scope.spawn(|| sort(low, threads / 2));
+        sort(high, threads - threads / 2);
+    });
+}
+
+/// Hashes of keys, each as often as its key came.
+pub(super) struct KeySet {
+    keys: Vec<u128>,
+    /// Where the hashes with each value of their first bits begin; one more at the end.
+    starts: Vec<u32>,
+    shift: u32,
+    /// Keys that came more than once.
+    duplicates: u64,
+    _memory: Option<MemoryReservation>,
+}
+
+impl KeySet {
+    fn of_sorted(keys: Vec<u128>, memory: Option<MemoryReservation>) -> Self {
+        let places = (keys.len() / KEYS_A_PLACE).next_power_of_two().max(2);
+        let shift = u128::BITS - places.ilog2();
+        let mut starts = Vec::with_capacity(places + 1);
+        let mut duplicates = 0;
+        for (at, key) in keys.iter().enumerate() {
+            let place = (key >> shift) as usize;
+            if place >= starts.len() {
+                starts.resize(place + 1, at as u32);
+            }
+            let again = at > 0 && keys[at - 1] == *key;
+            duplicates += u64::from(again && (at < 2 || keys[at - 2] != *key));
+        }
+        starts.resize(places + 1, keys.len() as u32);
+        Self { keys, starts, shift, duplicates, _memory: memory }
+    }
+
+    /// Whether the source has a key.
+    pub(super) fn contains(&self, hash: u128) -> bool {
+        let place = (hash >> self.shift) as usize;
+        self.keys[self.starts[place] as usize..self.starts[place + 1] as usize].contains(&hash)
+    }
+
+    /// Rows that it was made of.
+    pub(super) fn rows(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    /// Keys that more than one of them has.
+    pub(super) fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+}
+
+/// The set that this process has of a merge; all its tasks use the same.
+#[derive(Default)]
+pub(super) struct SharedKeys(tokio::sync::Mutex<(u32, Weak<KeySet>)>);
+
+/// Sets by [`SourceKeys::id`].
+static SHARED: LazyLock<Mutex<HashMap<Uuid, Weak<SharedKeys>>>> = LazyLock::new(Mutex::default);
+
+impl SharedKeys {
+    /// The place for a merge's set; it is there as long as a task holds it.
+    pub(super) fn of(source: &SourceKeys) -> Arc<Self> {
+        let mut all = SHARED.lock();
+        if let Some(shared) = all.get(&source.id).and_then(Weak::upgrade) {
+            return shared;
+        }
+        all.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(Self::default());
+        all.insert(source.id, Arc::downgrade(&shared));
+        shared
+    }
+
+    /// A slice of the set, built where nobody has it. While another slice is in use, waits: one is in memory at a time.
+    pub(super) async fn slice(
+        &self,
+        source: &SourceKeys,
+        slice: u32,
+        store: &Arc<dyn ObjectStore>,
+        columns: &SchemaRef,
+        memory: impl Fn() -> MemoryReservation,
+    ) -> Result<Arc<KeySet>> {
+        const LOOK_AGAIN: Duration = Duration::from_millis(10);
+        loop {
+            {
+                let mut shared = self.0.lock().await;
+                match shared.1.upgrade() {
+                    Some(set) if shared.0 == slice => return Ok(set),
+                    Some(_) => {}
+                    None => {
+                        let set = Arc::new(source.build(slice, store, columns, memory()).await?);
+                        *shared = (slice, Arc::downgrade(&set));
+                        return Ok(set);
+                    }
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::{Int32Array, Int64Array, StringArray};
+    use arrow::datatypes::Field;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_set_has_its_keys_and_counts_those_that_came_again(
+            keys in prop::collection::vec(prop_oneof![any::<u128>(), (0..40u128).prop_map(|n| n << 125 | n % 3)], 0..400),
+            others in prop::collection::vec(any::<u128>(), 0..50), threads in 1..5usize,
+        ) {
+            let mut sorted = keys.clone();
+            sort(&mut sorted, threads);
+            let set = KeySet::of_sorted(sorted, None);
+            let mut times: HashMap<u128, u64> = HashMap::new();
+            keys.iter().for_each(|key| *times.entry(*key).or_default() += 1);
+            prop_assert!(keys.iter().all(|key| set.contains(*key)));
+            for other in others.iter().chain(&[0, u128::MAX, 1 << 127]) {
+                prop_assert_eq!(set.contains(*other), times.contains_key(other));
+            }
+            prop_assert_eq!(set.rows(), keys.len() as u64);
+            prop_assert_eq!(set.duplicates(), times.values().filter(|times| **times > 1).count() as u64);
+        }
+
+        #[test]
+        fn keys_have_the_same_hash_exactly_when_they_are_equal(
+            rows in prop::collection::vec((prop::option::of(0..3i64), prop::option::of("[ab]{0,2}")), 1..60),
+        ) {
+            let columns = Arc::new(Schema::new(vec![
+                Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8, true),
+            ]));
+            let hashes = |columns: Schema, arrays: Vec<ArrayRef>| {
+                let batch = RecordBatch::try_new(Arc::new(columns.clone()), arrays).unwrap();
+                let mut found = vec![None; batch.num_rows()];
+                KeyHasher::try_new(&columns, (1, 2)).unwrap().hash(&batch, |row, hash| found[row] = Some(hash)).unwrap();
+                found
+            };
+            let numbers: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
+            let texts: ArrayRef = Arc::new(rows.iter().map(|row| row.1.clone()).collect::<StringArray>());
+            let both = hashes(columns.as_ref().clone(), vec![numbers, texts.clone()]);
+            let text = hashes(columns.project(&[1]).unwrap(), vec![texts]);
+            for (one, row) in rows.iter().enumerate() {
+                prop_assert_eq!(both[one].is_some(), row.0.is_some() && row.1.is_some());
+                prop_assert_eq!(text[one].is_some(), row.1.is_some());
+                for (other, with) in rows.iter().enumerate().filter(|(other, _)| both[*other].is_some()) {
+                    prop_assert_eq!(both[one] == both[other], row == with);
+                    prop_assert_eq!(text[one] == text[other], row.1 == with.1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn slices_share_out_the_hashes() {
+        let schema = Schema::new(vec![Field::new("k", DataType::Int32, false)]);
+        let column: ArrayRef = Arc::new((0..10_000).collect::<Int32Array>());
+        let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
+        let source = SourceKeys::new(Vec::new(), 10_000, 17 * 2_500);
+        assert_eq!(source.slices, 4);
+        let mut counts = [0u64; 4];
+        source
+            .hasher(&schema)
+            .unwrap()
+            .hash(&batch, |_, hash| {
+                (0..4).filter(|slice| in_slice(hash, *slice, 4)).for_each(|slice| counts[slice as usize] += 1);
+            })
+            .unwrap();
+        assert_eq!(counts.iter().sum::<u64>(), 10_000);
+        assert!(counts.iter().all(|count| count.abs_diff(2_500) < 250), "{counts:?}");
+    }
+}
