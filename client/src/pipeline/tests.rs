@@ -131,6 +131,7 @@ fn a_pipeline_is_read() {
                         on_failure: v1::OnFailure::Unspecified.into(),
                     },
                 ],
+                ..v1::TableSpec::default()
             }),
         }],
         questions: vec![v1::Question {

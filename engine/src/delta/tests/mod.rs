@@ -27,7 +27,7 @@ use datafusion_proto::bytes::{
 use tempfile::TempDir;
 
 use super::{
-    CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
+    Clauses, CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
     commit::{self, MergeCommit, MergeCounts},
     feature,
     matching::Match,
@@ -159,6 +159,7 @@ impl Lake {
             target: &target,
             source: &source,
             keys: &keys,
+            inverted: false,
             key_bytes: self.key_bytes,
         };
         let candidates = target.overlapping(&source, &keys)?;
@@ -188,6 +189,8 @@ impl Lake {
         let merge = MergeCommit {
             schema: &target_schema,
             keys: &keys,
+            clauses: &Clauses::default(),
+            changes: Vec::new(),
             new: written.files,
             kept,
             touched: touched.into_iter().map(|file| file.add).collect(),
