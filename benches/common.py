@@ -87,13 +87,15 @@ def guarded(command, log, memory, seconds, environment=None):
             while process.poll() is None and not why:
                 time.sleep(0.1)
                 if resident_bytes(tree(process.pid)) > memory:
-                    why = f"more than {memory / 1e9:.0f} GB of memory"
+                    why = f"more than {memory / 1e9:.1f} GB of memory"
                 elif time.monotonic() > deadline:
                     why = f"more than {seconds:.0f} s"
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # children too, if it has ended before them
+            except ProcessLookupError:
+                pass
+            process.wait()
         if why or process.returncode:
             raise Failed(why or f"ended with {process.returncode}, see {log}")
         out.seek(0)

@@ -18,12 +18,16 @@ HASHES = {
 }
 
 
-def expected(table, files):
-    peer, key = DuckDb(), KEYS[table]
-    deliveries = " UNION ALL ".join(f"SELECT epoch_us({key}) AS key, {number} AS delivery, {HASHES[table]} AS row FROM ({peer.select(table, file)})"
-                                    for number, file in enumerate(files))
-    rows, checksum = peer.db.sql(f"SELECT count(*), sum(row) FROM (SELECT arg_max(row, delivery) AS row FROM ({deliveries}) GROUP BY key)").fetchone()
-    return [rows, str(checksum)]
+def deliveries(peer, table, files):
+    """SQL for key, number of the delivery (from 0) and checksum of each raw row."""
+    return " UNION ALL ".join(f"SELECT epoch_us({KEYS[table]}) AS key, {number} AS delivery, {HASHES[table]} AS row FROM ({peer.select(table, file)})"
+                              for number, file in enumerate(files))
+
+
+def merged(db, rows):
+    """[rows, checksum] of the last row of each key."""
+    count, checksum = db.sql(f"SELECT count(*), sum(row) FROM (SELECT arg_max(row, delivery) AS row FROM ({rows}) GROUP BY key)").fetchall()[0]
+    return [count, str(checksum)]
 
 
 def rows_of(db, path):
@@ -40,7 +44,7 @@ def rows_of(db, path):
 def contents(table, lake):
     db = DuckDb().db
     live = rows_of(db, location(lake, table))
-    rows, checksum = live.aggregate(f"count(*), sum({HASHES[table]})").fetchone()
+    rows, checksum = live.aggregate(f"count(*), sum({HASHES[table]})").fetchall()[0]
     return [rows, str(checksum)]
 
 
@@ -56,7 +60,8 @@ def answers(lake):
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     if what == "raw":
-        print(json.dumps(expected(arguments[0], arguments[1:])))
+        peer = DuckDb()
+        print(json.dumps(merged(peer.db, deliveries(peer, arguments[0], arguments[1:]))))
     elif what == "table":
         print(json.dumps(contents(*arguments)))
     else:

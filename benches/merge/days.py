@@ -4,17 +4,19 @@ OUT/day-1.csv to day-10.csv: each has the keys of its own calendar day (21 to 30
 an update of a row of the day before. OUT/near.csv is the eleventh day, with every fifth row an update of the tenth; OUT/far.csv is the same with its
 updates spread over all ten. OUT/base is the lake of the ten days as delta-rs has it: a commit a day, of the rows that the next day leaves, and
 the small tables that the questions need. OUT/expected.json has rows and checksums. The same day gives the same bytes.
+
+days.py copy-on-write LAKE makes an empty table of streams that must be written without deletion vectors.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from check import expected
+from check import deliveries, merged
 from peers import DuckDb, location
 
 DAYS = 10
-# Of 100,000 new keys of a day 90,000 and more are there on any day; these steps stay below that: (every n-th row, day, number of the key).
+# What a row that is an update updates: (every n-th row is one, day of the key, number of the key). A day of N rows has 0.9 N keys of its own, or N.
 UPDATES = {
     "day": (10, "day - 1", "row // 10 * 9"),
     "near": (5, "day - 1", "row // 5 * 9 // 2"),
@@ -59,10 +61,23 @@ def main(day, out):
         write_deltalake(location(base, "streams"), peer.db.sql(rows).to_arrow_reader(65536), mode="append")
     for name, file in (("movies", "movies.csv"), ("books", "books.json"), ("authors", "authors.json")):
         peer.create(peer.read(name, f"{day}/{file}"), location(base, name))
-    contents = {kind: expected("streams", [*days, *more]) for kind, more in
-                {"base": [], "near": [str(out / "near.csv")], "far": [str(out / "far.csv")]}.items()}
+    # The eleventh days are the deliveries DAYS and DAYS + 1 from 0.
+    peer.db.execute(f"CREATE TEMP TABLE delivered AS {deliveries(peer, 'streams', [*days, f'{out}/near.csv', f'{out}/far.csv'])}")
+    contents = {kind: merged(peer.db, f"SELECT * FROM delivered WHERE delivery < {DAYS} OR delivery = {last}")
+                for kind, last in {"base": 0, "near": DAYS, "far": DAYS + 1}.items()}
     (out / "expected.json").write_text(json.dumps(contents))
 
 
+def make_copy_on_write(lake):
+    import pyarrow as pa
+    from deltalake import DeltaTable
+    instant = pa.timestamp("us", "UTC")
+    types = {"start_at": instant, "end_at": instant, "movie_title": pa.string(), "user_email": pa.string(), "size_mb": pa.float64()}
+    DeltaTable.create(location(lake, "streams"), pa.schema(types.items()), configuration={"delta.enableDeletionVectors": "false"})
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "copy-on-write":
+        make_copy_on_write(sys.argv[2])
+    else:
+        main(*sys.argv[1:])

@@ -20,6 +20,12 @@ REVIEW_DDL = ("content struct<text: string>, rating struct<rate: bigint>, books 
               " movies array<struct<title: string>>, created string")
 
 
+def is_array(file):
+    """Whether a JSON file is one array, and not an object a line."""
+    with open(file, "rb") as start:
+        return start.read(1) == b"["
+
+
 def location(lake, name):
     return f"{lake}/tables/{TABLES[name]}"
 
@@ -61,10 +67,9 @@ class DuckDb(DeltaWriter):
         def stamp(column):
             return f"strptime({column}, '%Y-%m-%dT%H:%M:%S.%g%z')"
         csv = f"read_csv('{file}', header = true, all_varchar = true)"
-        layout = "newline_delimited" if "ndjson" in file.split("/") else "array"
 
         def dump(columns):
-            return f"read_json('{file}', format = '{layout}', columns = {columns})"
+            return f"read_json('{file}', format = '{'array' if is_array(file) else 'newline_delimited'}', columns = {columns})"
         # Values that are no dates are null, as in the example's tables.
         selects = {
             "streams": f"{stamp('start_at')} AS start_at, {stamp('end_at')} AS end_at, lower(movie_title) AS movie_title, user_email,"
@@ -94,7 +99,8 @@ class DuckDb(DeltaWriter):
         for name in ASKED:
             self.db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({DeltaTable(location(lake, name)).file_uris()})")
         dialect = [(r"to_timestamp\('([^']*)\+0100'\)", r"timestamptz '\1+01:00'"), (r"unix_millis\(", "epoch_ms("),
-                   (r"CAST\(s.end_at - s.start_at AS int\) >= m.duration_mins \* 30", "epoch_ms(s.end_at) - epoch_ms(s.start_at) >= m.duration_mins * 30000")]
+                   (r"CAST\(s.end_at - s.start_at AS int\) >= m.duration_mins \* 30",
+                    "epoch_ms(s.end_at) - epoch_ms(s.start_at) >= m.duration_mins * 30000")]
         for answer, sql in questions(dialect):
             self.create(self.db.sql(sql).to_arrow_reader(65536), f"{out}/{answer}")
 
@@ -176,10 +182,11 @@ class Polars(DeltaWriter):
         title = pl.Struct({"title": text})
         schema = {"content": pl.Struct({"text": text}), "rating": pl.Struct({"rate": pl.Int64}), "books": pl.List(pl.Struct({"metadata": title})),
                   "movies": pl.List(title), "created": text}
-        rows = pl.scan_ndjson(file, schema=schema) if "ndjson" in file.split("/") else pl.read_json(file, schema=schema).lazy()
+        rows = pl.read_json(file, schema=schema).lazy() if is_array(file) else pl.scan_ndjson(file, schema=schema)
         return rows.select(
-            pl.col("content").struct.field("text").str.to_lowercase(), pl.col("rating").struct.field("rate").cast(pl.Int32).alias("rate_value"),
-            lowered("books", "metadata", "title").alias("book_titles"), lowered("movies", "title").alias("movie_titles"), stamp("created", "created_at"))
+            pl.col("content").struct.field("text").str.to_lowercase(),
+            pl.col("rating").struct.field("rate").cast(pl.Int32).alias("rate_value"), lowered("books", "metadata", "title").alias("book_titles"),
+            lowered("movies", "title").alias("movie_titles"), stamp("created", "created_at"))
 
     def create(self, rows, path):
         rows.sink_delta(path, mode="overwrite")
@@ -201,7 +208,8 @@ class Polars(DeltaWriter):
                             movies.select(pl.lit("catalogue").alias("scope"), "title")]).unique()
         of_books = titles.join(books.select("name", found=True), left_on="title", right_on="name", how="left").group_by("scope").agg(
             pl.len().alias("movies"), col("found").count().alias("based_on_books"))
-        outage = streams.filter(col("movie_title") == "unforgiven", col("start_at") < at("2021-12-25T12:00:00"), col("end_at") > at("2021-12-25T07:00:00"))
+        outage = streams.filter(col("movie_title") == "unforgiven", col("start_at") < at("2021-12-25T12:00:00"),
+                                col("end_at") > at("2021-12-25T07:00:00"))
         singaporean = (streams.filter(col("start_at") >= start, col("start_at") < end)
                        .join(books, left_on="movie_title", right_on="name").join(authors, left_on="author", right_on="name")
                        .filter(col("nationality_labels").list.contains("singaporeans")))
@@ -228,6 +236,8 @@ class Daft(DeltaWriter):
 
     def __init__(self):
         import daft
+        import daft.io.delta_lake.delta_lake_write
+        import daft.io.iceberg.iceberg_write  # noqa: F401
         import deltalake  # noqa: F401
         daft.set_runner_native()
         os.environ["DAFT_PROGRESS_BAR"] = "0"
@@ -285,9 +295,9 @@ class Sail:
         reader = self.spark.read
         if name == "streams":
             names = ["movie_title", "user_email", "size_mb", "start_at", "end_at"]
-            return reader.schema(", ".join(f"{name} string" for name in names)).option("header", True).option("escape", '"').csv(file).selectExpr(*STREAMS)
-        lines = "ndjson" in file.split("/")
-        return reader.schema(REVIEW_DDL).option("multiLine", not lines).json(file).selectExpr(*REVIEWS)
+            reader = reader.schema(", ".join(f"{name} string" for name in names)).option("header", True).option("escape", '"')
+            return reader.csv(file).selectExpr(*STREAMS)
+        return reader.schema(REVIEW_DDL).option("multiLine", is_array(file)).json(file).selectExpr(*REVIEWS)
 
     def create(self, rows, path):
         rows.write.format("delta").mode("overwrite").save(path)

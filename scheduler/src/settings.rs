@@ -100,7 +100,7 @@ pub struct Settings {
     pub target_file_size: u64,
 
     /// Memory of an executor that the keys of a merge may take (17 bytes a row of the source); more are looked for in turns
-    #[arg(long, default_value = "256MiB", value_parser = parse_size)]
+    #[arg(long, default_value = "128MiB", value_parser = parse_size)]
     pub merge_keys_memory: u64,
 
     /// Time zone of timestamps that have no offset, and of date functions
