@@ -168,8 +168,7 @@ impl Reader {
                 .wrong(twice, format!("`{}` is in `primary_key` twice", twice.value))
                 .hint("remove one of them"));
         }
-        for (text, key) in
-            [(&entry.r#where, "where"), (&entry.order_by, "order_by"), (&entry.valid_from, "valid_from")]
+        for (text, key) in [(&entry.r#where, "where"), (&entry.order_by, "order_by"), (&entry.valid_from, "valid_from")]
         {
             if let Some(text) = text {
                 self.not_empty(text, key)?;

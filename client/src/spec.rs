@@ -163,13 +163,10 @@ fn clause(
 }
 
 fn clauses(spec: &mut v1::TableSpec, arguments: &ClauseArguments) -> Result<()> {
-    let matched = |text: &String| {
-        clause(text, "--when-matched", clauses::when_matched, clauses::WHEN_MATCHED_HINT)
-    };
+    let matched = |text: &String| clause(text, "--when-matched", clauses::when_matched, clauses::WHEN_MATCHED_HINT);
     spec.when_matched = arguments.when_matched.iter().map(matched).collect::<Result<_>>()?;
-    let not_matched = |text: &String| {
-        clause(text, "--when-not-matched", clauses::when_not_matched, clauses::WHEN_NOT_MATCHED_HINT)
-    };
+    let not_matched =
+        |text: &String| clause(text, "--when-not-matched", clauses::when_not_matched, clauses::WHEN_NOT_MATCHED_HINT);
     spec.when_not_matched = arguments.when_not_matched.as_ref().map(not_matched).transpose()?;
     spec.when_not_matched_by_source = match arguments.when_not_matched_by_source {
         NotMatchedBySource::Keep => v1::NotMatchedBySource::Unspecified,

@@ -243,15 +243,21 @@ fn every_error_has_its_place_and_a_way_out() {
         ),
         // Clauses of a merge.
         (
-            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: replace }}\n"),
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: replace }}\n"
+            ),
             "p.yaml:5:69: unknown when_matched `replace` | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
         ),
         (
-            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: {{ ignore: y }} }}\n"),
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: {{ ignore: y }} }}\n"
+            ),
             "p.yaml:5:69: `ignore` of when_matched is nothing that has a predicate | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
         ),
         (
-            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_not_matched: [insert, ignore] }}\n"),
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_not_matched: [insert, ignore] }}\n"
+            ),
             "p.yaml:5:73: `when_not_matched` has several clauses | join their predicates with OR",
         ),
         (

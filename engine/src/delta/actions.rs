@@ -254,18 +254,22 @@ impl Rows<'_> {
         let now = self.after(&[Action::Close])?;
         let now = now.column_by_name(VALID_FROM).cloned();
         let now = now.ok_or_else(|| Error::new(Code::Internal, "a history without valid_from"))?;
-        let columns = self.schema.fields().iter().zip(before.columns()).map(|(field, column)| match field.name().as_str()
-        {
-            VALID_TO => now.clone(),
-            IS_CURRENT => Arc::new(BooleanArray::from(vec![false; before.num_rows()])) as ArrayRef,
-            _ => column.clone(),
-        });
+        let columns =
+            self.schema.fields().iter().zip(before.columns()).map(|(field, column)| match field.name().as_str() {
+                VALID_TO => now.clone(),
+                IS_CURRENT => Arc::new(BooleanArray::from(vec![false; before.num_rows()])) as ArrayRef,
+                _ => column.clone(),
+            });
         Ok(RecordBatch::try_new(self.schema.clone(), columns.collect())?)
     }
 
     fn rows(&self, actions: &[Action], column: impl Fn(&str) -> String) -> Result<RecordBatch> {
-        let wanted: BooleanArray =
-            self.actions.values().iter().map(|value| Some(actions.iter().any(|action| *action as i8 == *value))).collect();
+        let wanted: BooleanArray = self
+            .actions
+            .values()
+            .iter()
+            .map(|value| Some(actions.iter().any(|action| *action as i8 == *value)))
+            .collect();
         if wanted.true_count() == 0 {
             return Ok(RecordBatch::new_empty(self.schema.clone()));
         }

@@ -170,7 +170,12 @@ impl Clauses {
     }
 
     /// The source's columns as the table will have them: those that an update leaves alone need not be there, and a history has its own.
-    pub fn complete(&self, table: &TableName, existing: Option<&StructType>, incoming: &StructType) -> Result<StructType> {
+    pub fn complete(
+        &self,
+        table: &TableName,
+        existing: Option<&StructType>,
+        incoming: &StructType,
+    ) -> Result<StructType> {
         let mut fields: Vec<StructField> = incoming.fields().cloned().collect();
         if self.history.is_some() {
             if let Some(taken) = fields.iter().find(|field| {
@@ -192,13 +197,12 @@ impl Clauses {
                 StructField::nullable(IS_CURRENT, deltalake_core::kernel::DataType::BOOLEAN),
             ]);
         } else if let (false, Some(existing)) = (self.update.is_empty(), existing) {
-            let missing = existing.fields().filter(|field| {
-                incoming.field(&field.name).is_none() && !self.update.contains(&field.name)
-            });
+            let missing = existing
+                .fields()
+                .filter(|field| incoming.field(&field.name).is_none() && !self.update.contains(&field.name));
             fields.extend(missing.cloned());
         }
-        StructType::try_new(fields)
-            .map_err(|error| Error::new(Code::SchemaMismatch, format!("table {table}: {error}")))
+        StructType::try_new(fields).map_err(|error| Error::new(Code::SchemaMismatch, format!("table {table}: {error}")))
     }
 }
 
@@ -224,11 +228,7 @@ pub struct ClauseMerge<'a> {
 impl ClauseMerge<'_> {
     /// How its rows are written.
     pub fn actions(&self) -> ActionSpec {
-        ActionSpec {
-            keys: self.match_keys(),
-            keys_that_stay: self.clauses.deletes_absent,
-            changes: self.changes,
-        }
+        ActionSpec { keys: self.match_keys(), keys_that_stay: self.clauses.deletes_absent, changes: self.changes }
     }
 
     /// The columns by which rows to be retired are found: of a history only the current ones are.
@@ -303,7 +303,9 @@ impl ClauseMerge<'_> {
     fn is_in(&self, relation: &str) -> Result<Expr> {
         match self.keys.first() {
             Some(key) => Ok(of(relation, key).is_not_null()),
-            None => Err(Error::new(Code::InvalidSpec, format!("a merge into table {} needs a primary key", self.table))),
+            None => {
+                Err(Error::new(Code::InvalidSpec, format!("a merge into table {} needs a primary key", self.table)))
+            }
         }
     }
 
@@ -405,8 +407,9 @@ impl ClauseMerge<'_> {
         if actions.source() > source {
             let keys = self.keys.join(", ");
             let what = format!("table {} has several rows with the same primary key ({keys})", self.table);
-            return Err(Error::new(Code::DuplicateKey, what)
-                .hint("a merge with clauses takes one row of each key; load the table again, with `order_by: COLUMN`"));
+            return Err(Error::new(Code::DuplicateKey, what).hint(
+                "a merge with clauses takes one row of each key; load the table again, with `order_by: COLUMN`",
+            ));
         }
         if actions.source() != source {
             return Err(lost(&format!("{source} rows of the source became {}", actions.source())));

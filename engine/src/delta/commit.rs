@@ -12,8 +12,8 @@ use bytes::Bytes;
 use chrono::Utc;
 use deltalake_core::{
     kernel::{
-        Action, Add, AddCDCFile, CommitInfo, IsolationLevel, Metadata, MetadataExt, Protocol, Remove, StructType, Transaction,
-        new_metadata, transaction::TransactionError,
+        Action, Add, AddCDCFile, CommitInfo, IsolationLevel, Metadata, MetadataExt, Protocol, Remove, StructType,
+        Transaction, new_metadata, transaction::TransactionError,
     },
     logstore::{CommitOrBytes, LogStoreRef, get_actions},
     protocol::checkpoints::create_checkpoint,

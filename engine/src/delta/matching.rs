@@ -242,11 +242,8 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
         };
         source_rows += set.rows();
         duplicates += set.duplicates();
-        let lacks = task.inverted.then_some(Lacks {
-            slice,
-            slices: task.source.slices,
-            with_nulls: slice == task.slices.0,
-        });
+        let lacks =
+            task.inverted.then_some(Lacks { slice, slices: task.source.slices, with_nulls: slice == task.slices.0 });
         for target in &mut targets {
             target.search(&set, lacks, &hasher, &columns, cancel).await?;
         }
@@ -298,7 +295,8 @@ impl Target {
                         self.matched.insert(row);
                     }
                 })?;
-                let nulls = has_key.iter().enumerate().filter(|(_, has_key)| !**has_key).map(|(row, _)| first + row as u64);
+                let nulls =
+                    has_key.iter().enumerate().filter(|(_, has_key)| !**has_key).map(|(row, _)| first + row as u64);
                 self.matched.extend(nulls.filter(|row| !self.gone.contains(*row)));
                 first += batch.num_rows() as u64;
             }

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
-        Clauses, CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec, commit,
-        feature, quarantine, schema,
+        Clauses, CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
+        commit, feature, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden},
     },
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},

@@ -62,8 +62,9 @@ pub fn clauses_of(spec: &TableSpec, version: Option<&RawVersion>) -> Result<Clau
             (Some(moment), _) => moment.timestamp_micros(),
             (None, None) => 0,
             (None, Some(_)) => {
-                return Err(Error::new(Code::InvalidSpec, format!("raw version {version} is no moment"))
-                    .hint("a history takes the moment of the version; name the folder by a date and time that there is"));
+                return Err(Error::new(Code::InvalidSpec, format!("raw version {version} is no moment")).hint(
+                    "a history takes the moment of the version; name the folder by a date and time that there is",
+                ));
             }
         },
     };
@@ -246,13 +247,11 @@ impl Worker {
         let on_read = feature::takes_deletion_vectors(table)?;
         let mut joined = Joined { outcome, touched: Vec::new(), rewritten: None };
         let landed = async {
-            job.phase("match");
             let keys = merge.key_files(&joined.outcome)?;
             let session = self.sessions.open(target.bytes())?;
             joined.touched = self.find(&merge, application, &session, &target, &keys).await?;
             if !on_read && joined.touched.iter().any(|file| file.retired.left > 0) {
-                joined.rewritten =
-                    Some(self.rewrite(application, &session, &merged, &target, &joined.touched).await?);
+                joined.rewritten = Some(self.rewrite(application, &session, &merged, &target, &joined.touched).await?);
             }
             let rows = written.outcome.summary.rows_written;
             let rewritten = joined.rewritten.as_ref().map(|outcome| &outcome.summary);

@@ -36,12 +36,20 @@ use crate::{
     session::{SessionOptions, session_config, session_state},
 };
 
-fn lake(vectors: bool, changes: bool, key_bytes: u64) -> Lake {
+/// `sorts` joins as large merges do.
+fn lake_that(sorts: bool, vectors: bool, changes: bool, key_bytes: u64) -> Lake {
     let config = session_config(&SessionOptions { target_partitions: 3, ..SessionOptions::default() })
         .with_repartition_file_min_size(1)
-        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", 0)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", 0)
+        .set_bool("datafusion.optimizer.prefer_hash_join", !sorts);
     let state = session_state(config, Arc::new(RuntimeEnv::default())).unwrap();
     Lake { vectors, changes, key_bytes, session: SessionContext::new_with_state(state), ..Lake::new() }
+}
+
+fn lake(vectors: bool, changes: bool) -> Lake {
+    lake_that(false, vectors, changes, 1 << 20)
 }
 
 impl Lake {
@@ -281,14 +289,13 @@ impl Merging {
                 }
                 continue;
             };
-            let holds = |clause: &&(Matched, Option<Condition>)| clause.1.is_none_or(|condition| condition.holds(new, old));
+            let holds =
+                |clause: &&(Matched, Option<Condition>)| clause.1.is_none_or(|condition| condition.holds(new, old));
             match self.matched.iter().find(holds).map(|clause| clause.0) {
                 Some(Matched::Update) => {
                     let sets = |column: &str| self.update.is_empty() || self.update.contains(&column);
-                    let merged = (
-                        if sets("a") { new.0 } else { old.0 },
-                        if sets("b") { new.1.clone() } else { old.1.clone() },
-                    );
+                    let merged =
+                        (if sets("a") { new.0 } else { old.0 }, if sets("b") { new.1.clone() } else { old.1.clone() });
                     changes.push(format!("update_preimage|{}", line(key, old)));
                     changes.push(format!("update_postimage|{}", line(key, &merged)));
                     after.insert(key.clone(), merged);
@@ -325,7 +332,8 @@ impl Merging {
             let condition = condition.map(Condition::expression);
             merge = match action {
                 Matched::Update => merge.when_matched_update(|update| {
-                    let update = sets.iter().fold(update, |update, name| update.update(*name, col(format!("source.{name}"))));
+                    let update =
+                        sets.iter().fold(update, |update, name| update.update(*name, col(format!("source.{name}"))));
                     match condition {
                         Some(condition) => update.predicate(condition),
                         None => update,
@@ -361,10 +369,11 @@ fn merging() -> impl Strategy<Value = Merging> {
     let condition = || prop_oneof![Just(Condition::Newer), Just(Condition::Even), Just(Condition::OldOrUnknown)];
     let action = || prop_oneof![3 => Just(Matched::Update), 2 => Just(Matched::Delete)];
     let last = prop::option::of(prop_oneof![3 => Just(Matched::Update), 1 => Just(Matched::Ignore)]);
-    let matched = (prop::collection::vec((action(), condition().prop_map(Some)), 0..3), last).prop_map(|(mut all, last)| {
-        all.extend(last.map(|action| (action, None)));
-        all
-    });
+    let matched =
+        (prop::collection::vec((action(), condition().prop_map(Some)), 0..3), last).prop_map(|(mut all, last)| {
+            all.extend(last.map(|action| (action, None)));
+            all
+        });
     let inserts = prop_oneof![3 => Just(Some(None)), 1 => Just(Some(Some(Condition::Even))), 1 => Just(None)];
     let update = subsequence(vec!["a", "b"], 0..2);
     (rows(false, 9), matched, inserts, any::<bool>(), update).prop_filter_map(
@@ -379,8 +388,8 @@ fn merging() -> impl Strategy<Value = Merging> {
     )
 }
 
-async fn replay(first: Rows, merges: Vec<Merging>, vectors: bool, changes: bool, slices: u64) {
-    let lake = lake(vectors, changes, 17 * 8 / slices);
+async fn replay(first: Rows, merges: Vec<Merging>, [sorts, vectors, changes]: [bool; 3], slices: u64) {
+    let lake = lake_that(sorts, vectors, changes, 17 * 8 / slices);
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     lake.overwrite(&ours, batches(&first, 3), SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let plain = Lake { vectors: false, changes: false, ..lake };
@@ -406,15 +415,15 @@ async fn replay(first: Rows, merges: Vec<Merging>, vectors: bool, changes: bool,
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 32, ..Config::default() })]
+    #![proptest_config(Config { cases: 20, ..Config::default() })]
 
     #[test]
     fn merges_by_clauses_give_what_a_map_and_the_library_give(
         first in rows(true, 12), merges in prop::collection::vec(merging(), 1..4),
-        vectors in any::<bool>(), changes in any::<bool>(), slices in 1..4u64,
+        settings in any::<[bool; 3]>(), slices in 1..4u64,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(replay(first, merges, vectors, changes, slices));
+        runtime.block_on(replay(first, merges, settings, slices));
     }
 }
 
@@ -432,7 +441,12 @@ fn delivery(rows: &BTreeMap<i64, (Option<i64>, Option<i64>)>) -> RecordBatch {
 }
 
 /// What a history does with a delivery; `by_column` takes the moments of `at`, else all are `moment`.
-fn remember(past: &mut Past, rows: &BTreeMap<i64, (Option<i64>, Option<i64>)>, by_column: bool, moment: i64) -> (u64, u64, u64) {
+fn remember(
+    past: &mut Past,
+    rows: &BTreeMap<i64, (Option<i64>, Option<i64>)>,
+    by_column: bool,
+    moment: i64,
+) -> (u64, u64, u64) {
     let (mut inserted, mut updated, mut ignored) = (0, 0, 0);
     for (key, (at, value)) in rows {
         let from = if by_column { at.unwrap_or(moment) } else { moment };
@@ -463,7 +477,7 @@ async fn replay_history(
     vectors: bool,
     changes: bool,
 ) {
-    let lake = lake(vectors, changes, 1 << 20);
+    let lake = lake(vectors, changes);
     let table = name("test.past");
     let mut past = Past::new();
     let mut earlier = Vec::new();
@@ -493,9 +507,8 @@ async fn replay_history(
 }
 
 fn lines_of(past: &Past) -> Vec<String> {
-    let moment = |at: i64| {
-        chrono::DateTime::from_timestamp_micros(at).unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
-    };
+    let moment =
+        |at: i64| chrono::DateTime::from_timestamp_micros(at).unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
     let mut lines: Vec<String> = past
         .iter()
         .flat_map(|(key, versions)| {
@@ -539,7 +552,7 @@ async fn check_past(lake: &Lake, table: &TableName) {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 24, ..Config::default() })]
+    #![proptest_config(Config { cases: 8, ..Config::default() })]
 
     #[test]
     fn a_history_keeps_what_rows_were(
@@ -558,7 +571,7 @@ fn one_row() -> RecordBatch {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clauses_that_can_not_be_are_refused_with_a_hint() {
-    let lake = lake(true, false, 1 << 20);
+    let lake = lake(true, false);
     let table = name("test.refused");
     lake.overwrite(&table, vec![one_row()], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let updates = |condition: &str| Clauses {
@@ -574,7 +587,11 @@ async fn clauses_that_can_not_be_are_refused_with_a_hint() {
         (updates("source.a >"), "when_matched of table test.refused", ""),
         (updates("strict_cast(source.b AS int) = 1"), "strict_cast", "cast in"),
         (Clauses { inserts: Inserts::If("target.a = 1".to_string()), ..Clauses::default() }, "target.a", ""),
-        (Clauses { update: vec!["c".to_string()], ..Clauses::default() }, "`c`, which the source does not have", "k, part"),
+        (
+            Clauses { update: vec!["c".to_string()], ..Clauses::default() },
+            "`c`, which the source does not have",
+            "k, part",
+        ),
         (Clauses { update: vec!["k".to_string()], ..Clauses::default() }, "in the primary key", "leave it out"),
         (Clauses { matched: twice, ..Clauses::default() }, "never reached", "last"),
         (Clauses { matched: ignored.clone(), inserts: Inserts::None, ..Clauses::default() }, "ignores every row", ""),
@@ -602,7 +619,7 @@ async fn clauses_that_can_not_be_are_refused_with_a_hint() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_whose_key_is_not_unique_is_refused() {
-    let lake = lake(true, false, 1 << 20);
+    let lake = lake(true, false);
     let table = name("test.twice");
     lake.overwrite(&table, vec![one_row(), one_row()], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let clauses = Clauses { update: vec!["a".to_string()], ..Clauses::default() };
@@ -612,7 +629,7 @@ async fn a_table_whose_key_is_not_unique_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_may_lack_columns_that_an_update_leaves_alone() {
-    let lake = lake(true, true, 1 << 20);
+    let lake = lake(true, true);
     let table = name("test.partial");
     lake.overwrite(&table, vec![one_row()], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let partial = RecordBatch::try_from_iter_with_nullable([
@@ -635,10 +652,11 @@ async fn nested_values_and_nan_are_told_from_others_in_a_history() {
         array::{Float64Array, ListArray},
         datatypes::Int32Type,
     };
-    let lake = lake(true, false, 1 << 20);
+    let lake = lake(true, false);
     let table = name("test.nested");
     let batch = |last: i32| {
-        let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), Some(vec![Some(last)])]);
+        let lists =
+            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), Some(vec![Some(last)])]);
         RecordBatch::try_from_iter_with_nullable([
             ("k", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef, true),
             ("list", Arc::new(lists) as ArrayRef, true),
