@@ -246,19 +246,19 @@ fn every_error_has_its_place_and_a_way_out() {
             &format!(
                 "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: replace }}\n"
             ),
-            "p.yaml:5:69: unknown when_matched `replace` | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
+            "p.yaml:5:68: unknown when_matched `replace` | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
         ),
         (
             &format!(
                 "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: {{ ignore: y }} }}\n"
             ),
-            "p.yaml:5:69: `ignore` of when_matched is nothing that has a predicate | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
+            "p.yaml:5:68: `ignore` of when_matched is nothing that has a predicate | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
         ),
         (
             &format!(
                 "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_not_matched: [insert, ignore] }}\n"
             ),
-            "p.yaml:5:73: `when_not_matched` has several clauses | join their predicates with OR",
+            "p.yaml:5:72: `when_not_matched` has several clauses | join their predicates with OR",
         ),
         (
             &format!("{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, update: [x] }}\n"),
@@ -266,7 +266,7 @@ fn every_error_has_its_place_and_a_way_out() {
         ),
         (
             &format!("{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], valid_from: y }}\n"),
-            "p.yaml:5:67: `valid_from` of table a.t, whose mode is `merge` | only `mode: history` has it",
+            "p.yaml:5:66: `valid_from` of table a.t, whose mode is `merge` | only `mode: history` has it",
         ),
         // Sources.
         (
