@@ -3,6 +3,7 @@
 //! Executors write files that nobody refers to ([`write`]); only the driver commits ([`commit`]). `engine-facts.md`, chapter "deltalake",
 //! tells why the library's own scan, write and merge are not used for data.
 
+mod bloom;
 pub mod catalog;
 pub mod codec;
 pub mod commit;

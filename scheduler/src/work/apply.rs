@@ -172,7 +172,7 @@ impl Worker {
             schema::reconcile(name, &table.schema(), &incoming, policy)?;
         }
         let mut write = WriteSpec::new(&self.storage, name, &incoming, &spec.primary_key);
-        write.settings.target_file_bytes = self.settings.target_file_size;
+        write.settings = self.write_settings();
         write.checks = counted.len();
         write.bad_rows = self.bad_rows(application)?;
         let physical = session.state().create_physical_plan(&rows).await?;

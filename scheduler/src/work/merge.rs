@@ -10,7 +10,7 @@ use trireme_engine::{
         Committed, DataFiles, DeltaWriteExec, Table, WriteOutcome, WriteSpec, commit,
         commit::MergeCommit,
         deletion_vector, feature,
-        matching::{Match, Retired},
+        matching::{Found, Match, Retired},
         merge::{Touched, check, check_keys, duplicate_error, duplicate_examples_plan, rewrite_plan},
         schema,
     },
@@ -88,7 +88,9 @@ impl Worker {
             let key_bytes = self.settings.merge_keys_memory;
             let search = Match { storage: &self.storage, table: name, target, source, keys, key_bytes };
             let plan = search.plan(&unknown, session.state().config().target_partitions())?;
-            let (duplicates, found) = search.found(&self.run_plan("match", session, plan, job).await?)?;
+            let found = search.found(&self.run_plan("match", session, plan, job).await?)?;
+            let Found { duplicates, groups_read, files: found } = found;
+            tracing::debug!(table = %name, files = unknown.len(), groups_read, "searched for replaced rows");
             {
                 let mut searched = written.searched.lock();
                 searched.unique |= duplicates == 0;
@@ -135,8 +137,8 @@ impl Worker {
             None
         } else {
             let rows = rewrite_plan(&self.storage, name, &columns, target.partition_columns(), &touched)?;
-            let mut write = WriteSpec::new(&self.storage, name, &merged, &[]);
-            write.settings.target_file_bytes = self.settings.target_file_size;
+            let mut write = WriteSpec::new(&self.storage, name, &merged, &spec.primary_key);
+            write.settings = self.write_settings();
             let rows = session.state().create_physical_plan(&rows).await?;
             let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
             Some(WriteOutcome::collect(&self.run_plan("rewrite", &session, plan, job).await?)?)

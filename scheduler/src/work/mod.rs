@@ -19,7 +19,7 @@ use std::{collections::BTreeSet, time::Duration};
 use async_trait::async_trait;
 use trireme_engine::{
     Code, Error, Result, SourceName, Storage, TableName,
-    delta::catalog,
+    delta::{WriteSettings, catalog},
     raw::{AllowedOrigins, CopyPolicy, RawZone},
     sql,
 };
@@ -43,6 +43,8 @@ pub struct WorkSettings {
     pub copy: CopyPolicy,
     /// Bytes of a table's data file, about.
     pub target_file_size: u64,
+    /// False positives of the Bloom filters of key columns; 0: no filters.
+    pub key_bloom_fpp: f64,
     /// Memory of an executor that the keys of a merge's source may take, bytes.
     pub merge_keys_memory: u64,
     /// Bytes above which one file is downloaded in ranges of that size, by several tasks; 0: never.
@@ -67,6 +69,12 @@ impl Worker {
     /// A worker over a cluster and a storage root.
     pub fn new(cluster: Cluster, storage: Storage, sessions: Sessions, settings: WorkSettings) -> Self {
         Self { cluster, zone: RawZone::new(storage.clone()), storage, sessions, settings }
+    }
+
+    /// How data files are written.
+    fn write_settings(&self) -> WriteSettings {
+        let WorkSettings { target_file_size, key_bloom_fpp, .. } = self.settings;
+        WriteSettings { target_file_bytes: target_file_size, key_bloom_fpp, ..WriteSettings::default() }
     }
 
     async fn check_source(&self, reference: &SourceRef, promised: &Promised) -> Result<()> {

@@ -31,7 +31,7 @@ impl Worker {
         let plan = sql::plan_select(&session.state(), &statement).await?;
         let result = schema::to_delta(plan.schema().as_arrow())?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
-        write.settings.target_file_bytes = self.settings.target_file_size;
+        write.settings = self.write_settings();
         let rows = session.state().create_physical_plan(&plan).await?;
         let physical = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         let written = WriteOutcome::collect(&self.run_plan("query", &session, physical, job).await?)?;

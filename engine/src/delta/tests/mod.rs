@@ -4,6 +4,7 @@ mod commits;
 mod features;
 mod golden;
 mod histories;
+mod matches;
 mod quarantine;
 mod round_trips;
 mod scans;
@@ -30,7 +31,7 @@ use super::{
     CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
     commit::{self, MergeCommit, MergeCounts},
     feature,
-    matching::Match,
+    matching::{Found, Match},
     merge::{self, Touched},
     schema, write,
 };
@@ -162,7 +163,7 @@ impl Lake {
             key_bytes: self.key_bytes,
         };
         let candidates = target.overlapping(&source, &keys)?;
-        let (duplicates, found) = search.found(&self.run(search.plan(&candidates, 2)?).await?)?;
+        let Found { duplicates, files: found, .. } = search.found(&self.run(search.plan(&candidates, 2)?).await?)?;
         if duplicates > 0 {
             let plan = merge::duplicate_examples_plan(&self.storage, table, &source, &keys)?;
             return Err(merge::duplicate_error(table, &keys, duplicates, &self.query(&plan).await?)?);
