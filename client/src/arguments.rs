@@ -170,7 +170,10 @@ Examples:
   trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --where 'created IS NOT NULL' \\
     -t 'rating.rate AS rate_value' -t 'to_timestamp(created) AS created_at'
   trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --all-pending
-  trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --versions 20261101..20261107")]
+  trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --versions 20261101..20261107
+  trireme merge --table crm.users --source crm.changes --pk id \\
+    --when-matched \"delete_if=source.op = 'D'\" --when-matched update --when-not-matched \"insert_if=source.op <> 'D'\"
+  trireme merge --table crm.users_history --source crm.users --pk id --history --valid-from updated_at")]
     Merge {
         /// What the table's rows are made of.
         #[command(flatten)]
@@ -181,6 +184,9 @@ Examples:
         /// Which raw versions, if not one.
         #[command(flatten)]
         versions: VersionsArguments,
+        /// What it does with the rows.
+        #[command(flatten)]
+        clauses: ClauseArguments,
     },
     /// Run one SELECT over the tables; its result replaces a table and is printed
     #[command(after_help = "\
@@ -222,7 +228,7 @@ A pipeline file:
   tables:
     vendor.reviews:
       source: vendor.reviews
-      mode: merge                      # or overwrite
+      mode: merge                      # or overwrite, or history: changed rows stay, with valid_from, valid_to, is_current
       primary_key: [created_at]
       where: created IS NOT NULL       # optional
       columns:                         # optional: every field as it is
@@ -234,6 +240,11 @@ A pipeline file:
       max_bad_records: 100             # optional: more of them fail the job
       expect:                          # optional
         - { name: rated, check: rate_value BETWEEN 0 AND 5, on_failure: warn }   # or quarantine, or fail (the default)
+      properties: { delta.enableChangeDataFeed: 'true' }   # optional: of the table, when it is made
+      when_matched: { update_if: source.created_at > target.created_at }   # optional: or update, delete_if, ignore, or a list of them
+      when_not_matched: insert         # optional: or insert_if, ignore
+      when_not_matched_by_source: keep # optional: or delete
+      update: [rate_value]             # optional: the columns that an update sets
   questions:
     analytics.ratings: { sql: questions/ratings.sql }
 
@@ -283,6 +294,42 @@ pub struct TableArguments {
     /// SQL predicate over the result columns, `NAME[:fail|quarantine|warn]=PREDICATE` (repeatable)
     #[arg(long, value_name = "EXPECTATION")]
     pub expect: Vec<String>,
+    /// Delta property of a table that is made, such as delta.enableChangeDataFeed=true (repeatable)
+    #[arg(long = "property", value_name = "KEY=VALUE")]
+    pub properties: Vec<String>,
+}
+
+/// What a merge does with rows, if not: update those whose key is there, insert the others.
+#[derive(Debug, Default, Args)]
+pub struct ClauseArguments {
+    /// Key in both: `update`, `update_if=PREDICATE`, `delete_if=PREDICATE` or `ignore`, over source.x and target.x (repeatable: the first that holds)
+    #[arg(long, value_name = "CLAUSE", conflicts_with = "history")]
+    pub when_matched: Vec<String>,
+    /// Key in the source only: `insert`, `insert_if=PREDICATE` or `ignore`
+    #[arg(long, value_name = "CLAUSE", conflicts_with = "history")]
+    pub when_not_matched: Option<String>,
+    /// Key in the table only
+    #[arg(long, value_name = "HOW", default_value = "keep", conflicts_with = "history")]
+    pub when_not_matched_by_source: NotMatchedBySource,
+    /// Column that an update sets, instead of all (repeatable)
+    #[arg(long, value_name = "COL", conflicts_with = "history")]
+    pub update: Vec<String>,
+    /// Keep what rows were: changed ones are closed (valid_to, is_current) and added again
+    #[arg(long)]
+    pub history: bool,
+    /// Column that says since when a row is so; the raw version's moment when left out
+    #[arg(long, value_name = "COL", requires = "history")]
+    pub valid_from: Option<String>,
+}
+
+/// What becomes of rows that a merge's source does not have.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NotMatchedBySource {
+    /// They stay
+    #[default]
+    Keep,
+    /// They are deleted
+    Delete,
 }
 
 /// What becomes of bad records.

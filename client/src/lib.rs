@@ -14,6 +14,7 @@ pub mod program;
 pub mod watch;
 
 mod arguments;
+mod clauses;
 mod commands;
 mod grid;
 mod json;

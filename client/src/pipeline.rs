@@ -18,6 +18,7 @@ use serde_saphyr::Spanned;
 use trireme_proto::v1;
 
 use crate::{
+    clauses,
     error::{Error, Result},
     names::{check_source, check_table, did_you_mean},
     origin::Origin,
@@ -78,16 +79,16 @@ impl Reader {
             let spec = Some(self.table(name, entry, &sources)?);
             match entry.mode.value.as_str() {
                 "overwrite" => pipeline.loads.push(v1::Load { spec }),
-                "merge" if entry.primary_key.is_empty() => {
+                "merge" | "history" if entry.primary_key.is_empty() => {
                     return Err(self
                         .wrong(name, format!("table {} is merged, but has no `primary_key`", name.value))
                         .hint("add `primary_key: [column, …]`, or use `mode: overwrite`"));
                 }
-                "merge" => pipeline.merges.push(v1::Merge { spec }),
+                "merge" | "history" => pipeline.merges.push(v1::Merge { spec }),
                 mode => {
                     return Err(self
                         .wrong(&entry.mode, format!("unknown mode `{mode}` of table {}", name.value))
-                        .hint("`mode` is `merge` or `overwrite`"));
+                        .hint("`mode` is `merge`, `history` or `overwrite`"));
                 }
             }
         }
@@ -155,7 +156,9 @@ impl Reader {
                 .wrong(&entry.source, format!("there is no source `{}`", entry.source.value))
                 .hint(if hint.is_empty() { "name it under `sources`".to_string() } else { hint }));
         };
-        for (items, key) in [(&entry.primary_key, "primary_key"), (&entry.columns, "columns")] {
+        for (items, key) in
+            [(&entry.primary_key, "primary_key"), (&entry.columns, "columns"), (&entry.update, "update")]
+        {
             for item in items {
                 self.not_empty(item, key)?;
             }
@@ -165,7 +168,8 @@ impl Reader {
                 .wrong(twice, format!("`{}` is in `primary_key` twice", twice.value))
                 .hint("remove one of them"));
         }
-        for (text, key) in [(&entry.r#where, "where"), (&entry.order_by, "order_by")] {
+        for (text, key) in [(&entry.r#where, "where"), (&entry.order_by, "order_by"), (&entry.valid_from, "valid_from")]
+        {
             if let Some(text) = text {
                 self.not_empty(text, key)?;
             }
@@ -196,6 +200,50 @@ impl Reader {
                 .wrong(twice, format!("expectation `{}` is there twice", twice.value))
                 .hint("give each its own name"));
         }
+        let when_matched =
+            self.clauses(&entry.when_matched, "when_matched", clauses::when_matched, clauses::WHEN_MATCHED_HINT)?;
+        let mut when_not_matched = self.clauses(
+            &entry.when_not_matched,
+            "when_not_matched",
+            clauses::when_not_matched,
+            clauses::WHEN_NOT_MATCHED_HINT,
+        )?;
+        if let (true, Some(place)) = (when_not_matched.len() > 1, &entry.when_not_matched) {
+            let error = Error::invalid("`when_not_matched` has several clauses").hint("join their predicates with OR");
+            return Err(self.at_line(place.referenced.line(), place.referenced.column(), error));
+        }
+        let when_not_matched = when_not_matched.pop();
+        let by_source = match &entry.when_not_matched_by_source {
+            None => v1::NotMatchedBySource::Unspecified,
+            Some(place) => clauses::by_source(&place.value).ok_or_else(|| {
+                self.wrong(place, format!("unknown when_not_matched_by_source `{}`", place.value))
+                    .hint(clauses::BY_SOURCE_HINT)
+            })?,
+        };
+        let history = match (entry.mode.value.as_str(), &entry.valid_from) {
+            ("history", valid_from) => {
+                let valid_from = valid_from.as_ref().map(|column| column.value.clone()).unwrap_or_default();
+                Some(v1::History { valid_from })
+            }
+            (_, None) => None,
+            (mode, Some(place)) => {
+                return Err(self
+                    .wrong(place, format!("`valid_from` of table {}, whose mode is `{mode}`", name.value))
+                    .hint("only `mode: history` has it"));
+            }
+        };
+        let merges = !when_matched.is_empty()
+            || when_not_matched.is_some()
+            || entry.when_not_matched_by_source.is_some()
+            || !entry.update.is_empty();
+        if merges && entry.mode.value != "merge" {
+            return Err(self
+                .wrong(
+                    &entry.mode,
+                    format!("table {} has clauses of a merge, and its mode is `{}`", name.value, entry.mode.value),
+                )
+                .hint("`when_…` and `update` go with `mode: merge`"));
+        }
         let values = |items: &[Spanned<String>]| items.iter().map(|item| item.value.clone()).collect();
         let value = |item: &Option<Spanned<String>>| item.as_ref().map(|item| item.value.clone()).unwrap_or_default();
         Ok(v1::TableSpec {
@@ -206,7 +254,7 @@ impl Reader {
                 format: source.format.into(),
                 schema: source.schema.clone(),
                 // A merged table gets every delivery that it does not hold yet, an overwritten one only the newest.
-                versions: (entry.mode.value == "merge")
+                versions: matches!(entry.mode.value.as_str(), "merge" | "history")
                     .then(|| v1::Versions { pending: true, ..v1::Versions::default() }),
             }),
             columns: values(&entry.columns),
@@ -218,7 +266,43 @@ impl Reader {
             on_bad_record: on_bad_record.into(),
             max_bad_records: entry.max_bad_records.as_ref().map(|most| most.value),
             expect,
+            properties: Entries::of(&entry.properties)
+                .iter()
+                .map(|(key, value)| (key.value.clone(), value.value.clone()))
+                .collect(),
+            when_matched,
+            when_not_matched,
+            when_not_matched_by_source: by_source.into(),
+            update: values(&entry.update),
+            history,
         })
+    }
+
+    /// Clauses of a merge, each as `read` takes it.
+    fn clauses(
+        &self,
+        entries: &Option<Spanned<file::ClauseEntries>>,
+        key: &str,
+        read: fn(&str, Option<&str>) -> Option<v1::MergeClause>,
+        hint: &str,
+    ) -> Result<Vec<v1::MergeClause>> {
+        let Some(place) = entries else { return Ok(Vec::new()) };
+        let wrong = |message: String| Error::invalid(message).hint(hint);
+        let at = |error: Error| self.at_line(place.referenced.line(), place.referenced.column(), error);
+        if place.value.0.is_empty() {
+            return Err(at(wrong(format!("`{key}` is empty"))));
+        }
+        let clause = |(word, condition): &(String, Option<String>)| {
+            if condition.as_ref().is_some_and(|condition| condition.trim().is_empty()) {
+                return Err(at(wrong(format!("`{word}` of {key} has an empty predicate"))));
+            }
+            let clause = read(word, condition.as_deref());
+            clause.ok_or_else(|| match condition {
+                Some(_) => at(wrong(format!("`{word}` of {key} is nothing that has a predicate"))),
+                None => at(wrong(format!("unknown {key} `{word}`"))),
+            })
+        };
+        place.value.0.iter().map(clause).collect()
     }
 
     fn expectation(&self, entry: &file::ExpectationEntry) -> Result<v1::Expectation> {
@@ -271,7 +355,10 @@ impl Reader {
     }
 
     fn at(&self, place: &Spanned<String>, error: Error) -> Error {
-        let (line, column) = (place.referenced.line(), place.referenced.column());
+        self.at_line(place.referenced.line(), place.referenced.column(), error)
+    }
+
+    fn at_line(&self, line: u64, column: u64, error: Error) -> Error {
         Error { message: format!("{}:{line}:{column}: {}", self.file, error.message), ..error }
     }
 }

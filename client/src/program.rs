@@ -128,7 +128,7 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
         }
         Command::Raw(RawCommand::Adopt { source, format }) => spec::adopt(source, *format)?,
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
-        Command::Merge { table, primary_key, versions } => spec::merge(table, primary_key, versions)?,
+        Command::Merge { table, primary_key, versions, clauses } => spec::merge(table, primary_key, versions, clauses)?,
         Command::Question { sql, table } => spec::question(sql, table)?,
         Command::Raw(_) | Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
     }))

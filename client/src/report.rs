@@ -27,6 +27,7 @@ pub fn single(job: &v1::Job) -> String {
 }
 
 fn outcomes(jobs: &[v1::Job]) -> String {
+    let any_deleted = jobs.iter().any(|job| Job(job).metrics().rows_deleted > 0);
     let any_bad = jobs.iter().any(|job| Job(job).metrics().rows_quarantined > 0);
     let mut names = vec![
         ("name", Left),
@@ -35,8 +36,9 @@ fn outcomes(jobs: &[v1::Job]) -> String {
         ("rows in", Right),
         ("inserted", Right),
         ("updated", Right),
-        ("dropped", Right),
     ];
+    names.extend(any_deleted.then_some(("deleted", Right)));
+    names.push(("dropped", Right));
     names.extend(any_bad.then_some(("quarantined", Right)));
     names.extend([("bytes", Right), ("version", Right), ("duration", Right)]);
     let mut grid = Grid::new(&names);
@@ -54,8 +56,9 @@ fn outcomes(jobs: &[v1::Job]) -> String {
             rows(metrics.rows_in),
             rows(metrics.rows_inserted),
             rows(metrics.rows_updated),
-            rows(metrics.rows_dropped),
         ];
+        row.extend(any_deleted.then(|| rows(metrics.rows_deleted)));
+        row.push(rows(metrics.rows_dropped));
         row.extend(any_bad.then(|| rows(metrics.rows_quarantined)));
         row.extend([units::size(job.bytes()), job.version(), duration(job)]);
         grid.row(row);
@@ -165,6 +168,8 @@ pub fn details(message: &v1::Job, parts: &[v1::Job], style: Style) -> Result<Str
         ("rows in", metrics.rows_in),
         ("rows inserted", metrics.rows_inserted),
         ("rows updated", metrics.rows_updated),
+        ("rows deleted", metrics.rows_deleted),
+        ("rows ignored", metrics.rows_ignored),
         ("rows dropped", metrics.rows_dropped),
         ("rows superseded", metrics.rows_superseded),
         ("rows quarantined", metrics.rows_quarantined),

@@ -5,7 +5,10 @@ use std::path::Path;
 use trireme_proto::v1::{self, job_spec::Spec};
 
 use crate::{
-    arguments::{OnBadRecord, RawFormat, SchemaEvolution, TableArguments, VersionsArguments},
+    arguments::{
+        ClauseArguments, NotMatchedBySource, OnBadRecord, RawFormat, SchemaEvolution, TableArguments, VersionsArguments,
+    },
+    clauses,
     error::{Error, Result},
     names::{check_source, check_table},
     origin::Origin,
@@ -46,8 +49,14 @@ pub fn load(table: &TableArguments, primary_key: &[String]) -> Result<Spec> {
 }
 
 /// `merge`
-pub fn merge(table: &TableArguments, primary_key: &[String], versions: &VersionsArguments) -> Result<Spec> {
+pub fn merge(
+    table: &TableArguments,
+    primary_key: &[String],
+    versions: &VersionsArguments,
+    when: &ClauseArguments,
+) -> Result<Spec> {
     let mut spec = table_spec(table, primary_key)?;
+    clauses(&mut spec, when)?;
     if let Some(source) = &mut spec.source {
         source.versions = several(versions)?;
         if source.versions.is_some() && !source.version.is_empty() {
@@ -121,7 +130,53 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         .into(),
         max_bad_records: arguments.max_bad_records,
         expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
+        properties: arguments.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
+        ..v1::TableSpec::default()
     })
+}
+
+/// `KEY=VALUE`
+fn property(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_string(), value.trim().to_string())),
+        _ => Err(Error::invalid(format!("--property: `{text}` is no KEY=VALUE"))
+            .hint("such as --property delta.enableChangeDataFeed=true")),
+    }
+}
+
+/// `WORD[=PREDICATE]`
+fn clause(
+    text: &str,
+    flag: &str,
+    read: fn(&str, Option<&str>) -> Option<v1::MergeClause>,
+    hint: &str,
+) -> Result<v1::MergeClause> {
+    let (word, condition) = match text.split_once('=') {
+        Some((word, condition)) => (word.trim(), Some(condition.trim())),
+        None => (text.trim(), None),
+    };
+    let clause = read(word, condition).filter(|_| condition != Some(""));
+    clause.ok_or_else(|| {
+        let hint = format!("{}; on the command line {flag} 'WORD=PREDICATE'", hint);
+        Error::invalid(format!("{flag}: `{text}` is no clause")).hint(hint)
+    })
+}
+
+fn clauses(spec: &mut v1::TableSpec, arguments: &ClauseArguments) -> Result<()> {
+    let matched = |text: &String| clause(text, "--when-matched", clauses::when_matched, clauses::WHEN_MATCHED_HINT);
+    spec.when_matched = arguments.when_matched.iter().map(matched).collect::<Result<_>>()?;
+    let not_matched =
+        |text: &String| clause(text, "--when-not-matched", clauses::when_not_matched, clauses::WHEN_NOT_MATCHED_HINT);
+    spec.when_not_matched = arguments.when_not_matched.as_ref().map(not_matched).transpose()?;
+    spec.when_not_matched_by_source = match arguments.when_not_matched_by_source {
+        NotMatchedBySource::Keep => v1::NotMatchedBySource::Unspecified,
+        NotMatchedBySource::Delete => v1::NotMatchedBySource::Delete,
+    }
+    .into();
+    spec.update.clone_from(&arguments.update);
+    let valid_from = arguments.valid_from.clone();
+    spec.history = arguments.history.then(|| v1::History { valid_from: valid_from.unwrap_or_default() });
+    Ok(())
 }
 
 /// `NAME[:fail|quarantine|warn]=PREDICATE`
@@ -153,7 +208,9 @@ mod tests {
     fn spec(line: &[&str]) -> Result<Spec> {
         let parsed = Arguments::try_parse_from(["trireme"].iter().chain(line)).unwrap();
         match parsed.command {
-            Command::Merge { table, primary_key, versions } => merge(&table, &primary_key, &versions),
+            Command::Merge { table, primary_key, versions, clauses } => {
+                merge(&table, &primary_key, &versions, &clauses)
+            }
             Command::Load { table, primary_key } => load(&table, &primary_key),
             other => panic!("{other:?}"),
         }
@@ -220,8 +277,52 @@ mod tests {
                 expectation("positive", "y >= 0 AND y = y", v1::OnFailure::Unspecified),
                 expectation("short", "length(z) < 9", v1::OnFailure::Warn),
             ],
+            ..v1::TableSpec::default()
         };
         assert_eq!(merge.unwrap(), Spec::Merge(v1::Merge { spec: Some(expected) }));
+    }
+
+    #[test]
+    fn clauses_of_a_merge_are_flags() {
+        let merge = |more: &[&str]| {
+            let line = ["merge", "--table", "a.t", "--pk", "x", "--source", "b.s"];
+            let Spec::Merge(merge) = spec(&[&line, more].concat())? else { panic!("not a merge") };
+            Ok::<_, Error>(merge.spec.unwrap())
+        };
+        let clause = |action: v1::MergeAction, condition: &str| v1::MergeClause {
+            action: action.into(),
+            condition: condition.into(),
+        };
+        let found = merge(&[
+            "--when-matched",
+            "delete_if=source.op = 'D'",
+            "--when-matched",
+            "update",
+            "--when-not-matched",
+            "insert_if = source.op <> 'D'",
+            "--when-not-matched-by-source",
+            "delete",
+            "--update",
+            "a",
+            "--update",
+            "b",
+            "--property",
+            "delta.enableChangeDataFeed=true",
+        ])
+        .unwrap();
+        let deletes = clause(v1::MergeAction::Delete, "source.op = 'D'");
+        assert_eq!(found.when_matched, [deletes, clause(v1::MergeAction::Update, "")]);
+        assert_eq!(found.when_not_matched, Some(clause(v1::MergeAction::Insert, "source.op <> 'D'")));
+        assert_eq!(found.when_not_matched_by_source(), v1::NotMatchedBySource::Delete);
+        assert_eq!(found.update, ["a", "b"]);
+        assert_eq!(found.properties["delta.enableChangeDataFeed"], "true");
+        let history = merge(&["--history", "--valid-from", "at"]).unwrap().history;
+        assert_eq!(history, Some(v1::History { valid_from: "at".into() }));
+        assert_eq!(merge(&[]).unwrap().history, None);
+        for wrong in [["--when-matched", "insert"], ["--when-matched", "update_if="], ["--property", "x"]] {
+            assert_eq!(merge(&wrong).unwrap_err().code, "invalid-spec", "{wrong:?}");
+        }
+        assert_eq!(merge(&["--when-not-matched", "update"]).unwrap_err().code, "invalid-spec");
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl RawVersion {
         self.0.bytes().filter(u8::is_ascii_digit).fold(0, |n, digit| n * 10 + i64::from(digit - b'0'))
     }
 
+    /// The moment; none where the digits are none.
+    pub fn moment(&self) -> Option<DateTime<Utc>> {
+        chrono::NaiveDateTime::parse_from_str(&self.0, "%Y%m%dT%H%M%S%3fZ").ok().map(|moment| moment.and_utc())
+    }
+
     /// Text form.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -146,6 +151,8 @@ mod tests {
         assert_eq!(early.as_str(), "20231114T221320123Z");
         assert!(early < late && early.number() < late.number());
         assert_eq!(early.as_str().parse::<RawVersion>().unwrap(), early);
+        assert_eq!(early.moment().unwrap().timestamp_millis(), 1_700_000_000_123);
+        assert_eq!("20239914T221320123Z".parse::<RawVersion>().unwrap().moment(), None);
         assert!("2023".parse::<RawVersion>().is_err());
     }
 }

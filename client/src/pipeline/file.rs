@@ -4,7 +4,7 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor},
 };
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter, Spanned, UserMessageFormatter};
 
@@ -48,7 +48,20 @@ pub(super) struct TableEntry {
     pub max_bad_records: Option<Spanned<u64>>,
     #[serde(default)]
     pub expect: Vec<ExpectationEntry>,
+    pub properties: Option<Entries<Spanned<String>>>,
+    pub when_matched: Option<Spanned<ClauseEntries>>,
+    pub when_not_matched: Option<Spanned<ClauseEntries>>,
+    pub when_not_matched_by_source: Option<Spanned<String>>,
+    #[serde(default)]
+    pub update: Vec<Spanned<String>>,
+    pub valid_from: Option<Spanned<String>>,
 }
+
+/// Clauses of a merge, written as `update`, as `update_if: PREDICATE`, or as a list of both.
+///
+/// Each is a word, and its predicate if it has one.
+#[derive(Debug)]
+pub(super) struct ClauseEntries(pub Vec<(String, Option<String>)>);
 
 /// One expectation of a table.
 #[derive(Debug, Deserialize)]
@@ -98,6 +111,42 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
         }
 
         deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for ClauseEntries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ClausesVisitor;
+
+        impl<'de> Visitor<'de> for ClausesVisitor {
+            type Value = ClauseEntries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a word such as `ignore`, a clause such as `update_if: PREDICATE`, or a list of them")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
+                Ok(ClauseEntries(vec![(word.to_string(), None)]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some((word, condition)) = map.next_entry()? {
+                    entries.push((word, Some(condition)));
+                }
+                Ok(ClauseEntries(entries))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(ClauseEntries(more)) = list.next_element()? {
+                    entries.extend(more);
+                }
+                Ok(ClauseEntries(entries))
+            }
+        }
+
+        deserializer.deserialize_any(ClausesVisitor)
     }
 }
 

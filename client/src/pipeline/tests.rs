@@ -131,6 +131,7 @@ fn a_pipeline_is_read() {
                         on_failure: v1::OnFailure::Unspecified.into(),
                     },
                 ],
+                ..v1::TableSpec::default()
             }),
         }],
         questions: vec![v1::Question {
@@ -141,6 +142,38 @@ fn a_pipeline_is_read() {
         }],
     };
     assert_eq!(pipeline, expected);
+}
+
+#[test]
+fn clauses_are_a_word_a_mapping_or_a_list() {
+    let folder = folder();
+    let clause = |action: v1::MergeAction, condition: &str| v1::MergeClause {
+        action: action.into(),
+        condition: condition.into(),
+    };
+    let table = |keys: &str| {
+        let text = format!(
+            "name: x\nsources:\n  a.s: {{ from: data/reviews.json }}\ntables:\n  a.t:\n    source: a.s\n    primary_key: [k]\n{keys}"
+        );
+        let mut pipeline = read_text(&folder, &text).unwrap_or_else(|error| panic!("{}", error.message));
+        pipeline.merges.remove(0).spec.unwrap()
+    };
+    let spec = table(
+        "    mode: merge\n    when_matched:\n      - delete_if: source.op = 'D'\n      - update\n    when_not_matched: { insert_if: op <> 'D' }\n    \
+         when_not_matched_by_source: delete\n    update: [a, b]\n    properties:\n      delta.enableDeletionVectors: false\n      delta.checkpointInterval: 5\n",
+    );
+    let deletes = clause(v1::MergeAction::Delete, "source.op = 'D'");
+    assert_eq!(spec.when_matched, [deletes, clause(v1::MergeAction::Update, "")]);
+    assert_eq!(spec.when_not_matched, Some(clause(v1::MergeAction::Insert, "op <> 'D'")));
+    assert_eq!(spec.when_not_matched_by_source(), v1::NotMatchedBySource::Delete);
+    assert_eq!(spec.update, ["a", "b"]);
+    assert_eq!(spec.properties["delta.enableDeletionVectors"], "false");
+    assert_eq!(spec.properties["delta.checkpointInterval"], "5");
+    let spec = table("    mode: merge\n    when_matched: ignore\n");
+    assert_eq!(spec.when_matched, [clause(v1::MergeAction::Ignore, "")]);
+    let spec = table("    mode: history\n    valid_from: at\n");
+    assert_eq!(spec.history, Some(v1::History { valid_from: "at".into() }));
+    assert!(spec.source.unwrap().versions.unwrap().pending);
 }
 
 #[test]
@@ -208,6 +241,33 @@ fn every_error_has_its_place_and_a_way_out() {
             ),
             "p.yaml:5:80: expectation `a` is there twice | give each its own name",
         ),
+        // Clauses of a merge.
+        (
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: replace }}\n"
+            ),
+            "p.yaml:5:69: unknown when_matched `replace` | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
+        ),
+        (
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_matched: {{ ignore: y }} }}\n"
+            ),
+            "p.yaml:5:69: `ignore` of when_matched is nothing that has a predicate | `when_matched` is `update`, `update_if: PREDICATE`, `delete_if: PREDICATE` or `ignore`, or a list of them",
+        ),
+        (
+            &format!(
+                "{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], when_not_matched: [insert, ignore] }}\n"
+            ),
+            "p.yaml:5:73: `when_not_matched` has several clauses | join their predicates with OR",
+        ),
+        (
+            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: overwrite, update: [x] }}\n"),
+            "p.yaml:5:29: table a.t has clauses of a merge, and its mode is `overwrite` | `when_…` and `update` go with `mode: merge`",
+        ),
+        (
+            &format!("{source}tables:\n  a.t: {{ source: a.s, mode: merge, primary_key: [x], valid_from: y }}\n"),
+            "p.yaml:5:67: `valid_from` of table a.t, whose mode is `merge` | only `mode: history` has it",
+        ),
         // Sources.
         (
             "name: x\nsources:\n  reviews: { from: data/reviews.json }\n",
@@ -257,7 +317,7 @@ fn every_error_has_its_place_and_a_way_out() {
         ("{source}tables:\n  a.t: { source: a.s }\n", "p.yaml:5:10: `mode` is missing | add `mode: …` here"),
         (
             "{source}tables:\n  a.t: { source: a.s, mode: append }\n",
-            "p.yaml:5:29: unknown mode `append` of table a.t | `mode` is `merge` or `overwrite`",
+            "p.yaml:5:29: unknown mode `append` of table a.t | `mode` is `merge`, `history` or `overwrite`",
         ),
         (
             "{source}tables:\n  a.t: { source: a.s, mode: merge }\n",

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use chrono::Utc;
 use deltalake_core::{
     kernel::{
-        Action, Add, CommitInfo, IsolationLevel, Metadata, MetadataExt, Protocol, Remove, StructType, Transaction,
-        new_metadata, transaction::TransactionError,
+        Action, Add, AddCDCFile, CommitInfo, IsolationLevel, Metadata, MetadataExt, Protocol, Remove, StructType,
+        Transaction, new_metadata, transaction::TransactionError,
     },
     logstore::{CommitOrBytes, LogStoreRef, get_actions},
     protocol::checkpoints::create_checkpoint,
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
+    clauses::{Clauses, IS_CURRENT, Inserts, Matched},
     feature,
     files::{rows, size},
     table::{Table, log_store},
@@ -76,8 +77,12 @@ pub struct MergeCounts {
     pub source: u64,
     /// Rows of the source whose key was new.
     pub inserted: u64,
-    /// Rows of the table that were replaced.
+    /// Rows of the table that were replaced; of a history, those that were closed, too.
     pub updated: u64,
+    /// Rows of the table that were deleted.
+    pub deleted: u64,
+    /// Rows of the source that were left out.
+    pub ignored: u64,
     /// Rows of the table that were rewritten unchanged.
     pub copied: u64,
 }
@@ -89,6 +94,10 @@ pub struct MergeCommit<'a> {
     pub schema: &'a StructType,
     /// Primary key.
     pub keys: &'a [String],
+    /// What it does, for the log.
+    pub clauses: &'a Clauses,
+    /// Files of change data, where the table has a feed of it.
+    pub changes: Vec<Add>,
     /// Files with the source's rows.
     pub new: Vec<Add>,
     /// Files with rows kept from `touched`: rewritten ones, or the same ones with other deletion vectors.
@@ -101,7 +110,7 @@ pub struct MergeCommit<'a> {
 
 /// Makes a table out of uncommitted files: version 0. [`Code::Conflict`] when the table exists by now.
 ///
-/// Of `properties`, [`feature::DELETION_VECTORS`] asks for a protocol that has them; without it the oldest readers can read the table.
+/// The protocol is what `properties` ask for, see [`feature::protocol_for`].
 pub async fn create(
     storage: &Storage,
     name: &TableName,
@@ -110,15 +119,9 @@ pub async fn create(
     files: Vec<Add>,
     label: &CommitLabel,
 ) -> Result<Committed> {
-    let protocol = match properties.get(feature::DELETION_VECTORS).map(String::as_str) {
-        Some("true") => json!({
-            "minReaderVersion": 3, "minWriterVersion": 7,
-            "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"],
-        }),
-        _ => json!({ "minReaderVersion": 1, "minWriterVersion": 2 }),
-    };
-    let protocol: Protocol =
-        serde_json::from_value(protocol).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    feature::check_properties(name, properties)?;
+    let protocol: Protocol = serde_json::from_value(feature::protocol_for(properties))
+        .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let metadata = new_metadata(schema, Vec::<String>::new(), properties.clone())
         .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let info = overwrite_info(&files, 0, 0);
@@ -161,6 +164,7 @@ pub async fn merge(table: &Table, merge: MergeCommit<'_>, label: &CommitLabel) -
     let mut actions = evolve(table, merge.schema)?;
     actions.extend(merge.touched.iter().map(remove));
     actions.extend(merge.kept.into_iter().chain(merge.new).map(Action::Add));
+    actions.extend(merge.changes.into_iter().map(change));
     Attempt::on(table, label).commit(info, actions).await
 }
 
@@ -191,6 +195,11 @@ fn evolve(table: &Table, schema: &StructType) -> Result<Vec<Action>> {
         Error::new(Code::Internal, format!("the schema of table {} has no JSON form: {error}", table.name()))
     })?;
     Ok(vec![Action::Metadata(metadata)])
+}
+
+fn change(add: Add) -> Action {
+    let Add { path, size, partition_values, .. } = add;
+    Action::Cdc(AddCDCFile { path, size, partition_values, data_change: false, tags: None })
 }
 
 fn remove(add: &Add) -> Action {
@@ -229,7 +238,8 @@ fn overwrite_info(files: &[Add], removed: usize, removed_bytes: u64) -> Info {
 
 fn merge_info(merge: &MergeCommit<'_>) -> Info {
     let on: Vec<_> = merge.keys.iter().map(|key| format!("target.`{key}` = source.`{key}`")).collect();
-    let MergeCounts { source, inserted, updated, copied } = merge.counts;
+    let MergeCounts { source, inserted, updated, deleted, copied, .. } = merge.counts;
+    let (matched, not_matched, absent) = clauses_info(merge.clauses);
     // A file that is rewritten has a new name.
     let (with_vector, rewritten): (Vec<&Add>, Vec<&Add>) =
         merge.kept.iter().partition(|add| add.deletion_vector.is_some());
@@ -240,25 +250,50 @@ fn merge_info(merge: &MergeCommit<'_>) -> Info {
         operation: "MERGE",
         parameters: vec![
             ("predicate", on.join(" AND ")),
-            ("matchedPredicates", json!([{ "actionType": "update" }]).to_string()),
-            ("notMatchedPredicates", json!([{ "actionType": "insert" }]).to_string()),
-            ("notMatchedBySourcePredicates", "[]".to_string()),
+            ("matchedPredicates", matched.to_string()),
+            ("notMatchedPredicates", not_matched.to_string()),
+            ("notMatchedBySourcePredicates", absent.to_string()),
         ],
         metrics: vec![
             ("numSourceRows", source),
             ("numTargetRowsInserted", inserted),
             ("numTargetRowsUpdated", updated),
-            ("numTargetRowsDeleted", 0),
+            ("numTargetRowsDeleted", deleted),
             ("numTargetRowsCopied", copied),
-            ("numOutputRows", source + copied),
+            ("numOutputRows", merge.new.iter().filter_map(rows).sum::<u64>() + copied),
             ("numTargetFilesAdded", (merge.new.len() + rewritten.len()) as u64),
             ("numTargetFilesRemoved", (merge.touched.len() - with_vector.len()) as u64),
             ("numTargetBytesAdded", merge.new.iter().chain(rewritten.iter().copied()).map(size).sum()),
             ("numTargetBytesRemoved", removed),
+            ("numTargetChangeFilesAdded", merge.changes.len() as u64),
             ("numTargetDeletionVectorsAdded", with_vector.len() as u64),
             ("numTargetDeletionVectorsRemoved", vectors_before),
         ],
     }
+}
+
+/// A merge's clauses as Delta's history has them.
+fn clauses_info(clauses: &Clauses) -> (Value, Value, Value) {
+    let clause = |action: &str, condition: Option<&str>| match condition {
+        Some(condition) => json!({ "actionType": action, "predicate": condition }),
+        None => json!({ "actionType": action }),
+    };
+    if clauses.history.is_some() {
+        let changed = format!("source.* IS DISTINCT FROM target.* AND target.{IS_CURRENT}");
+        return (json!([clause("update", Some(&changed))]), json!([clause("insert", None)]), json!([]));
+    }
+    let matched = clauses.matched.iter().filter_map(|of| match of.action {
+        Matched::Update => Some(clause("update", of.condition.as_deref())),
+        Matched::Delete => Some(clause("delete", of.condition.as_deref())),
+        Matched::Ignore => None,
+    });
+    let not_matched = match &clauses.inserts {
+        Inserts::All => vec![clause("insert", None)],
+        Inserts::If(condition) => vec![clause("insert", Some(condition))],
+        Inserts::None => Vec::new(),
+    };
+    let absent = clauses.deletes_absent.then(|| clause("delete", None));
+    (matched.collect(), Value::Array(not_matched), absent.into_iter().collect())
 }
 
 /// One change on its way into the log.

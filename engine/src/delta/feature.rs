@@ -2,14 +2,20 @@
 //!
 //! Source: the Delta protocol, chapters "Table Features" and "Requirements for Writers".
 
+use std::collections::BTreeMap;
+
 use deltalake_core::kernel::{DataType, StructField};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
+    actions::CHANGE_TYPE,
     layout::{Mapping, unmapped},
     table::Table,
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    TableName,
+    error::{Code, Error, Result},
+};
 
 /// Reader features that need nothing of a reader, or that [`check_readable`] looks at more closely.
 const READABLE: &[&str] = &[
@@ -68,6 +74,80 @@ pub fn takes_deletion_vectors(table: &Table) -> Result<bool> {
     Ok(is_on && features.iter().any(|feature| feature == "deletionVectors"))
 }
 
+/// The property that says whether commits tell what they changed.
+pub const CHANGE_DATA_FEED: &str = "delta.enableChangeDataFeed";
+
+/// Whether a merge has to write change data (protocol, "Change Data Files"); of other commits files tell enough.
+pub fn feeds_changes(table: &Table) -> bool {
+    table.property(CHANGE_DATA_FEED).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// Properties that a table can be made with, and what their values are.
+const PROPERTIES: &[(&str, PropertyValue)] = &[
+    (DELETION_VECTORS, PropertyValue::Switch),
+    (CHANGE_DATA_FEED, PropertyValue::Switch),
+    ("delta.checkpointInterval", PropertyValue::Number),
+    ("delta.logRetentionDuration", PropertyValue::Interval),
+    ("delta.deletedFileRetentionDuration", PropertyValue::Interval),
+];
+
+/// Fails with [`Code::InvalidSpec`] for properties that we can't make a table with, and for values that they can't have.
+pub fn check_properties(table: &TableName, properties: &BTreeMap<String, String>) -> Result<()> {
+    for (key, value) in properties {
+        let Some((_, kind)) = PROPERTIES.iter().find(|(known, _)| known == key) else {
+            let known: Vec<&str> = PROPERTIES.iter().map(|(key, _)| *key).collect();
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("table {table} can't be made with the property `{key}`"),
+            )
+            .hint(format!("properties that can be set: {}", known.join(", "))));
+        };
+        let (good, what) = match kind {
+            PropertyValue::Switch => (matches!(value.as_str(), "true" | "false"), "`true` or `false`"),
+            PropertyValue::Number => (value.parse::<u64>().is_ok_and(|n| n > 0), "a number from 1 on"),
+            PropertyValue::Interval => (is_interval(value), "an interval, such as `interval 7 days`"),
+        };
+        if !good {
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("table {table}: the property `{key}` can't be `{value}`"),
+            )
+            .hint(format!("its value is {what}")));
+        }
+    }
+    Ok(())
+}
+
+enum PropertyValue {
+    Switch,
+    Number,
+    Interval,
+}
+
+fn is_interval(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let ["interval", number, unit] = words.as_slice() else { return false };
+    let units = ["second", "minute", "hour", "day", "week"];
+    number.parse::<u64>().is_ok() && units.contains(&unit.strip_suffix('s').unwrap_or(unit))
+}
+
+/// The protocol of a new table with these properties; without any the oldest readers can read it.
+pub fn protocol_for(properties: &BTreeMap<String, String>) -> Value {
+    let is_on = |key: &str| properties.get(key).is_some_and(|value| value == "true");
+    match (is_on(DELETION_VECTORS), is_on(CHANGE_DATA_FEED)) {
+        (true, changes) => {
+            let more = changes.then_some("changeDataFeed");
+            let features: Vec<&str> = ["deletionVectors"].into_iter().chain(more).collect();
+            json!({
+                "minReaderVersion": 3, "minWriterVersion": 7,
+                "readerFeatures": ["deletionVectors"], "writerFeatures": features,
+            })
+        }
+        (false, true) => json!({ "minReaderVersion": 1, "minWriterVersion": 4 }),
+        (false, false) => json!({ "minReaderVersion": 1, "minWriterVersion": 2 }),
+    }
+}
+
 /// How the table's columns are found in its files; [`Code::UnsupportedTable`] for a way that is not known.
 pub(crate) fn mapping(table: &Table) -> Result<Mapping> {
     let Some(mode) = table.property("delta.columnMapping.mode") else { return Ok(Mapping::None) };
@@ -89,6 +169,9 @@ pub(crate) fn widening(table: &Table) -> Result<bool> {
     Ok(Protocol::of(table)?.reader_features.iter().any(|feature| feature.starts_with("typeWidening")))
 }
 
+/// Columns of a change data feed.
+const FEED: [&str; 3] = [CHANGE_TYPE, "_commit_version", "_commit_timestamp"];
+
 /// Fails with [`Code::UnsupportedTable`], naming feature and table, when files of ours would break a promise the table makes.
 ///
 /// `removes` tells whether the job replaces rows (overwrite and merge do), which an append-only table forbids.
@@ -96,6 +179,11 @@ pub fn check_writable(table: &Table, removes: bool) -> Result<()> {
     check_readable(table)?;
     if mapping(table)? != Mapping::None {
         return Err(refuse(table, "written", "column mapping (delta.columnMapping.mode)"));
+    }
+    if feeds_changes(table)
+        && let Some(column) = table.schema().fields().map(|field| field.name.as_str()).find(|name| FEED.contains(name))
+    {
+        return Err(refuse(table, "written", &format!("the change data feed and has a column `{column}` of its own")));
     }
     let protocol = Protocol::of(table)?;
     if protocol.writer > 7 {
@@ -107,7 +195,6 @@ pub fn check_writable(table: &Table, removes: bool) -> Result<()> {
     let is_on = |key: &str| table.property(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let switches = [
         ("delta.appendOnly", "append-only (delta.appendOnly)", removes),
-        ("delta.enableChangeDataFeed", "the change data feed (delta.enableChangeDataFeed)", true),
         ("delta.enableInCommitTimestamps", "in-commit timestamps (delta.enableInCommitTimestamps)", true),
         ("delta.enableRowTracking", "row tracking (delta.enableRowTracking)", true),
     ];

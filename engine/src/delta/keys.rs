@@ -338,7 +338,7 @@ impl SourceKeys {
     }
 }
 
-fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
+pub(super) fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
     // The set's index goes by the first bits, so slices go by the last.
     slices == 1 || (hash as u64) % u64::from(slices) == u64::from(slice)
 }

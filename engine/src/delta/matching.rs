@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     deletion_vector::{DeletionVector, VectorFile, inline},
     files::{DataFiles, size},
-    keys::{KeyFile, KeyHasher, KeySet, SharedKeys, SourceKeys},
+    keys::{KeyFile, KeyHasher, KeySet, SharedKeys, SourceKeys, in_slice},
     layout::Layout,
     scan::data_path,
     schema, stats,
@@ -45,6 +45,9 @@ pub struct MatchTask {
     source: SourceKeys,
     /// The source's files, for the ranges of their keys.
     source_files: Vec<Add>,
+    /// Rows are looked for whose key the source does not have.
+    #[serde(default)]
+    inverted: bool,
     /// Slices of the source's keys: first, and the one after the last.
     slices: (u32, u32),
     layout: Option<Layout>,
@@ -107,6 +110,8 @@ pub struct Match<'a> {
     pub source: &'a DataFiles,
     /// The primary key.
     pub keys: &'a [String],
+    /// Look for the rows whose key the source does *not* have, those with a null in it included.
+    pub inverted: bool,
     /// Memory of an executor that the source's keys may take, bytes. More are looked for in several turns.
     pub key_bytes: u64,
 }
@@ -131,6 +136,7 @@ impl Match<'_> {
             columns: columns.clone(),
             source: source.clone(),
             source_files: self.source.adds().to_vec(),
+            inverted: self.inverted,
             slices,
             layout: self.target.layout().map(|layout| layout.as_ref().clone()),
             targets,
@@ -200,6 +206,15 @@ struct Target {
     groups_read: u64,
 }
 
+/// How rows are looked for whose key is not in the set, which has those of one slice.
+#[derive(Clone, Copy)]
+struct Lacks {
+    slice: u32,
+    slices: u32,
+    /// Rows with a null in their key are found, too.
+    with_nulls: bool,
+}
+
 /// Does a task.
 pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &CancellationToken) -> Result<Matched> {
     let storage = Storage::shared(&task.root)?;
@@ -214,7 +229,10 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
     for (candidate, add) in &task.targets {
         stop_if_cancelled(cancel)?;
         let file = KeyFile::open(&store, locate(&add.path)?, size(add), task.layout.as_ref()).await?;
-        let groups = overlapping(&task.table, &file, &columns, &keys, &source_files)?;
+        let groups = match task.inverted {
+            true => (0..file.footer().num_row_groups()).collect(),
+            false => overlapping(&task.table, &file, &columns, &keys, &source_files)?,
+        };
         if groups.is_empty() {
             continue;
         }
@@ -244,8 +262,10 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
         };
         source_rows += set.rows();
         duplicates += set.duplicates();
+        let lacks =
+            task.inverted.then_some(Lacks { slice, slices: task.source.slices, with_nulls: slice == task.slices.0 });
         for target in &mut targets {
-            target.search(&set, &hasher, &columns, cancel).await?;
+            target.search(&set, lacks, &hasher, &columns, cancel).await?;
         }
     }
     let groups_read = targets.iter().map(|target| target.groups_read).sum();
@@ -265,28 +285,47 @@ impl Target {
     async fn search(
         &mut self,
         keys: &KeySet,
+        lacks: Option<Lacks>,
         hasher: &KeyHasher,
         columns: &SchemaRef,
         cancel: &CancellationToken,
     ) -> Result<()> {
+        let with_nulls = lacks.is_some_and(|lacks| lacks.with_nulls);
         for &group in &self.groups {
-            if let Some(values) = keys.values()
+            if lacks.is_none()
+                && let Some(values) = keys.values()
                 && !self.file.may_hold(group, values).await?
             {
                 continue;
             }
             self.groups_read += 1;
             // A column that was added later is null in this file: no key.
-            let Some(mut batches) = self.file.read(group, columns)? else { return Ok(()) };
+            let Some(mut batches) = self.file.read(group, columns)? else {
+                if with_nulls {
+                    self.matched = (0..self.file.rows()).filter(|row| !self.gone.contains(*row)).collect();
+                }
+                return Ok(());
+            };
             let mut first = self.file.first_row(group);
             while let Some(batch) = batches.try_next().await? {
                 stop_if_cancelled(cancel)?;
+                let mut has_key = vec![false; if with_nulls { batch.num_rows() } else { 0 }];
                 hasher.hash(&batch, |row, hash| {
+                    if with_nulls {
+                        has_key[row] = true;
+                    }
+                    let found = match lacks {
+                        None => keys.contains(hash),
+                        Some(Lacks { slice, slices, .. }) => in_slice(hash, slice, slices) && !keys.contains(hash),
+                    };
                     let row = first + row as u64;
-                    if keys.contains(hash) && !self.gone.contains(row) {
+                    if found && !self.gone.contains(row) {
                         self.matched.insert(row);
                     }
                 })?;
+                let nulls =
+                    has_key.iter().enumerate().filter(|(_, has_key)| !**has_key).map(|(row, _)| first + row as u64);
+                self.matched.extend(nulls.filter(|row| !self.gone.contains(*row)));
                 first += batch.num_rows() as u64;
             }
         }

@@ -171,11 +171,19 @@ pub fn rewrite_plan(
     Ok(scan(TARGET, DeltaTableScan::from_files(storage, table, files)?)?.build()?)
 }
 
-/// Compares what the steps of a merge counted, and gives the counts for its commit.
+/// Compares what the steps of an upsert counted, and gives the counts for its commit.
 ///
 /// `written` is the source's write, `rewritten` that of [`rewrite_plan`] for copy-on-write. Every row of a touched file was replaced, or stays; else
 /// work was lost or came twice: [`Code::WorkLost`], discard and run again.
 pub fn check(written: &WriteSummary, touched: &[Touched], rewritten: Option<&WriteSummary>) -> Result<MergeCounts> {
+    let (matched, copied) = check_files(touched, rewritten)?;
+    let source = written.rows_written;
+    let inserted = source.saturating_sub(matched);
+    Ok(MergeCounts { source, inserted, updated: matched, copied, ..MergeCounts::default() })
+}
+
+/// Rows that are retired and rows that were copied, if the counts of the touched files add up.
+pub(super) fn check_files(touched: &[Touched], rewritten: Option<&WriteSummary>) -> Result<(u64, u64)> {
     for file in touched {
         let before = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
         let Retired { matched, left, vector, .. } = &file.retired;
@@ -199,10 +207,9 @@ pub fn check(written: &WriteSummary, touched: &[Touched], rewritten: Option<&Wri
     if rewritten.is_some() && copied != left {
         return Err(lost(&format!("{left} rows of touched files stay, {copied} were rewritten")));
     }
-    let source = written.rows_written;
-    Ok(MergeCounts { source, inserted: source.saturating_sub(matched), updated: matched, copied })
+    Ok((matched, copied))
 }
 
-fn lost(what: &str) -> Error {
+pub(super) fn lost(what: &str) -> Error {
     Error::new(Code::WorkLost, format!("the merge does not add up: {what}"))
 }

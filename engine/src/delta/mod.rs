@@ -3,8 +3,10 @@
 //! Executors write files that nobody refers to ([`write`]); only the driver commits ([`commit`]). `engine-facts.md`, chapter "deltalake",
 //! tells why the library's own scan, write and merge are not used for data.
 
+pub mod actions;
 mod bloom;
 pub mod catalog;
+pub mod clauses;
 pub mod codec;
 pub mod commit;
 pub mod deletion_vector;
@@ -27,6 +29,7 @@ pub mod written;
 #[cfg(test)]
 mod tests;
 
+pub use clauses::{ClauseMerge, Clauses};
 pub use commit::{CommitLabel, Committed, Txn};
 pub use files::DataFiles;
 pub use scan::DeltaTableScan;

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::writer::WriteSettings;
 use super::{
+    actions::{ACTION_COLUMN, ActionSpec, ActionWriter, BEFORE},
     quarantine::{self, BadRows},
     schema,
     writer::FileWriter,
@@ -57,9 +58,10 @@ pub fn check_column(index: usize) -> String {
 
 /// Whether an input column tells of the row, and is none of the table's.
 pub fn is_hidden(name: &str) -> bool {
-    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN)
+    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN | ACTION_COLUMN)
         || matches!(name, PART_COLUMN | OFFSET_COLUMN | LENGTH_COLUMN | LINE_COLUMN)
         || name.starts_with(CHECK_COLUMN)
+        || name.starts_with(BEFORE)
 }
 
 /// Kinds of reasons that are told apart.
@@ -84,6 +86,9 @@ pub struct WriteSpec {
     /// Where rows with a reason go; without it there must be none.
     #[serde(default)]
     pub bad_rows: Option<BadRows>,
+    /// Set: each row says by its action what becomes of it.
+    #[serde(default)]
+    pub actions: Option<ActionSpec>,
 }
 
 impl WriteSpec {
@@ -97,6 +102,7 @@ impl WriteSpec {
             settings: WriteSettings::default(),
             checks: 0,
             bad_rows: None,
+            actions: None,
         }
     }
 }
@@ -242,6 +248,18 @@ impl ExecutionPlan for DeltaWriteExec {
             }
             None => None,
         };
+        let actions = match &self.spec.actions {
+            Some(actions) => {
+                let memory = |what: &str| {
+                    let memory = MemoryConsumer::new(format!("DeltaWriteExec[{partition}] {what}"));
+                    memory.register(context.memory_pool())
+                };
+                let (store, folder) = (storage.store(), storage.table_path(&self.spec.table));
+                let settings = &self.spec.settings;
+                Some(ActionWriter::new(actions, &self.schema, &store, &folder, settings, partition, memory)?)
+            }
+            None => None,
+        };
         let task = WriteTask {
             spec: self.spec.clone(),
             schema: self.schema.clone(),
@@ -249,6 +267,7 @@ impl ExecutionPlan for DeltaWriteExec {
             summary: WriteSummary::default(),
             store: storage.store(),
             bad,
+            actions,
         };
         let output = stream::once(task.run(input, writer));
         Ok(Box::pin(RecordBatchStreamAdapter::new(written_schema(), output)))
@@ -263,6 +282,8 @@ struct WriteTask {
     store: Arc<dyn ObjectStore>,
     /// Writer of bad rows.
     bad: Option<FileWriter>,
+    /// Writer of what rows with actions leave beside the table's own.
+    actions: Option<ActionWriter>,
 }
 
 impl WriteTask {
@@ -274,6 +295,9 @@ impl WriteTask {
                 if let Some(bad) = self.bad.take() {
                     bad.abort().await;
                 }
+                if let Some(actions) = self.actions.take() {
+                    actions.abort().await;
+                }
                 return Err(error);
             }
         }
@@ -282,11 +306,19 @@ impl WriteTask {
             Some(bad) => bad.finish().await?,
             None => Vec::new(),
         };
+        let (keys, changes) = match self.actions.take() {
+            Some(actions) => actions.finish().await?,
+            None => Default::default(),
+        };
         self.summary.rows_written = files.iter().map(|file| file.rows).sum();
         let files = files.into_iter().map(|file| Written::File { add: Box::new(file.add), rows: file.rows });
         let bad = bad.into_iter().map(|file| Written::BadFile { add: Box::new(file.add), rows: file.rows });
+        let keys = keys.into_iter().map(|file| Written::KeyFile { add: Box::new(file.add), rows: file.rows });
+        let changes = changes.into_iter().map(|file| Written::ChangeFile { add: Box::new(file.add), rows: file.rows });
         let rows = files
             .chain(bad)
+            .chain(keys)
+            .chain(changes)
             .chain([Written::Summary(self.summary)])
             .map(|row| serde_json::to_string(&row).map_err(|error| DataFusionError::External(Box::new(error))))
             .collect::<DataFusionResult<Vec<_>>>()?;
@@ -311,8 +343,14 @@ impl WriteTask {
             if let Some(bad) = bad {
                 self.write_bad(&bad).await?;
             }
-            let batch = self.prepare(batch)?;
-            writer.write(&batch).await?;
+            let batches = match &mut self.actions {
+                Some(actions) => actions.write(&batch, &mut self.summary.actions).await?,
+                None => vec![batch],
+            };
+            for batch in batches {
+                let batch = self.prepare(batch)?;
+                writer.write(&batch).await?;
+            }
         }
     }
 

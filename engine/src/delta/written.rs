@@ -9,6 +9,7 @@ use arrow::{
 use deltalake_core::kernel::Add;
 use serde::{Deserialize, Serialize};
 
+use super::actions::ActionCounts;
 use crate::{
     TableName,
     error::{Code, Error, Result},
@@ -31,6 +32,20 @@ pub enum Written {
     /// The same, for the table of the quarantine.
     BadFile {
         /// As it will stand in that table's log.
+        add: Box<Add>,
+        /// Rows in it.
+        rows: u64,
+    },
+    /// A file of keys, see [`super::actions`]; no table's.
+    KeyFile {
+        /// Where it is, and its statistics.
+        add: Box<Add>,
+        /// Rows in it.
+        rows: u64,
+    },
+    /// A file of change data.
+    ChangeFile {
+        /// Its path from the table's folder, and its size.
         add: Box<Add>,
         /// Rows in it.
         rows: u64,
@@ -61,6 +76,9 @@ pub struct WriteSummary {
     /// Of each check, what failed.
     #[serde(default)]
     pub checks: Vec<CheckSummary>,
+    /// Of rows with an action, how many had which.
+    #[serde(default)]
+    pub actions: ActionCounts,
     /// Rows in the files.
     pub rows_written: u64,
     /// Rows written whose key has a null; the job must fail then.
@@ -90,6 +108,12 @@ pub struct WriteOutcome {
     pub files: Vec<Add>,
     /// The same for the table of the quarantine.
     pub bad_files: Vec<Add>,
+    /// Files of keys, for [`super::matching`]; to be discarded.
+    pub key_files: Vec<Add>,
+    /// Files of change data.
+    pub change_files: Vec<Add>,
+    /// Rows in them.
+    pub changed_rows: u64,
     /// Partitions that reported.
     pub partitions: u64,
     /// Sum over partitions.
@@ -115,6 +139,11 @@ impl WriteOutcome {
                         bad_in_files += rows;
                         outcome.bad_files.push(*add);
                     }
+                    Written::KeyFile { add, .. } => outcome.key_files.push(*add),
+                    Written::ChangeFile { add, rows } => {
+                        outcome.changed_rows += rows;
+                        outcome.change_files.push(*add);
+                    }
                     Written::Summary(summary) => {
                         outcome.partitions += 1;
                         outcome.summary.add(summary);
@@ -122,9 +151,16 @@ impl WriteOutcome {
                 }
             }
         }
-        let WriteSummary { rows_in, rows_dropped, rows_superseded, rows_quarantined, rows_written, .. } =
+        let WriteSummary { rows_in, rows_dropped, rows_superseded, rows_quarantined, rows_written, actions, .. } =
             outcome.summary;
-        let told = rows_dropped + rows_superseded + rows_quarantined + rows_written;
+        let mut told = rows_dropped + rows_superseded + rows_quarantined + rows_written;
+        if actions != ActionCounts::default() {
+            // One that closes another is two; others are none.
+            told = actions.source() + actions.absent;
+            if rows_written != actions.written() {
+                return Err(broken(format!("{rows_written} rows were written, {actions:?}")));
+            }
+        }
         if rows_in_files != rows_written || bad_in_files != rows_quarantined || rows_in != told {
             return Err(broken(format!(
                 "{rows_in} rows came in, {rows_dropped} were dropped, {rows_superseded} superseded, {rows_quarantined} \
@@ -168,6 +204,7 @@ impl WriteSummary {
             check.rows += other.rows;
             add_examples(&mut check.examples, other.examples);
         }
+        self.actions.add(other.actions);
         self.null_keys += other.null_keys;
         self.null_key_example = self.null_key_example.take().or(other.null_key_example);
     }

@@ -22,6 +22,7 @@ use datafusion::{
 };
 
 use super::{
+    cast::take_strict_casts,
     context::{Context, folded, folded_schema},
     reads::tables_read,
     rewrite::rewrite,
@@ -145,8 +146,7 @@ pub fn plan_columns(
     columns: &[String],
     filter: Option<&str>,
 ) -> Result<(Vec<Expr>, Option<Expr>)> {
-    let planner =
-        Columns { state, input, schema: DFSchema::try_from(folded_schema(input))?, known: known_functions(state) };
+    let planner = Columns::over(state, DFSchema::try_from(input.clone())?, DFSchema::try_from(folded_schema(input))?);
     let mut planned: Vec<(String, Expr)> = Vec::new();
     for text in columns {
         planned.extend(planner.column(text)?);
@@ -168,15 +168,43 @@ pub fn plan_columns(
     Ok((aliased.collect(), filter))
 }
 
+/// Plans a condition over rows of several relations, each with its name and columns: `source.x` is the column `x` of the relation `source`, and one
+/// that no other relation has needs no relation before it.
+pub fn plan_predicate(state: &SessionState, relations: &[(&str, &Schema)], text: &str) -> Result<Expr> {
+    let (mut input, mut schema) = (DFSchema::empty(), DFSchema::empty());
+    for (relation, columns) in relations {
+        input = input.join(&DFSchema::try_from_qualified_schema(*relation, columns)?)?;
+        schema = schema.join(&DFSchema::try_from_qualified_schema(*relation, &folded_schema(columns))?)?;
+    }
+    let predicate = Columns::over(state, input, schema).filter(text).map_err(|error| {
+        let error = Error { message: error.message.replace("the filter is", "the condition is"), ..error };
+        if !error.message.contains("is a column of several tables") {
+            return error;
+        }
+        let names: Vec<String> = relations.iter().map(|(relation, _)| format!("`{relation}.`")).collect();
+        error.hint(format!("write {} before it", names.join(" or ")))
+    })?;
+    let (mut plain, casts) = take_strict_casts(vec![predicate])?;
+    match (plain.pop(), casts.is_empty()) {
+        (Some(predicate), true) => Ok(predicate),
+        _ => Err(Error::new(Code::InvalidSql, format!("in `{text}`: a strict_cast can't stand in a condition"))
+            .hint("cast in the table's columns")),
+    }
+}
+
 struct Columns<'a> {
     state: &'a SessionState,
-    input: &'a Schema,
+    input: DFSchema,
     /// The input with names in lower case.
     schema: DFSchema,
     known: Vec<String>,
 }
 
-impl Columns<'_> {
+impl<'a> Columns<'a> {
+    fn over(state: &'a SessionState, input: DFSchema, schema: DFSchema) -> Self {
+        Self { state, input, schema, known: known_functions(state) }
+    }
+
     fn every(&self) -> Vec<(String, Expr)> {
         let columns = self.input.fields().iter();
         columns.map(|field| (field.name().clone(), Expr::Column(Column::new_unqualified(field.name())))).collect()
@@ -234,7 +262,7 @@ impl Columns<'_> {
             _ => SqlExpr::CompoundIdentifier(parts),
         };
         let expr = self.plan(text, sql)?;
-        let (data_type, functions) = (expr.get_type(self.input_schema()?.as_ref())?, self.state.scalar_functions());
+        let (data_type, functions) = (expr.get_type(&self.input)?, self.state.scalar_functions());
         match (data_type, functions.get("get_field")) {
             (DataType::Struct(fields), Some(get_field)) => Ok(fields
                 .iter()
@@ -253,7 +281,7 @@ impl Columns<'_> {
     fn filter(&self, text: &str) -> Result<Expr> {
         let (sql, _) = self.parse(text, |parser| parser.parse_expr())?;
         let expr = self.plan(text, sql)?;
-        match expr.get_type(self.input_schema()?.as_ref())? {
+        match expr.get_type(&self.input)? {
             DataType::Boolean | DataType::Null => Ok(expr),
             other => Err(Error::new(
                 Code::InvalidSql,
@@ -265,10 +293,6 @@ impl Columns<'_> {
             )
             .hint("write a condition, such as `name IS NOT NULL`")),
         }
-    }
-
-    fn input_schema(&self) -> Result<Arc<DFSchema>> {
-        Ok(Arc::new(DFSchema::try_from(self.input.clone())?))
     }
 
     /// Reads a text twice: with what is in backticks in lower case, and as written.
@@ -302,10 +326,11 @@ impl Columns<'_> {
         expr.get_type(&self.schema).map_err(wrong)?;
         let unfolded = expr.transform_up(|expr| match expr {
             Expr::Column(column) => {
-                let field = self.input.fields().iter().find(|field| field.name().eq_ignore_ascii_case(&column.name));
-                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(
-                    field.map_or(&column.name, |field| field.name()),
-                ))))
+                let mut all = self.input.iter();
+                let found = all.find(|(relation, field)| {
+                    *relation == column.relation.as_ref() && field.name().eq_ignore_ascii_case(&column.name)
+                });
+                Ok(Transformed::yes(Expr::Column(found.map_or(column, Column::from))))
             }
             other => Ok(Transformed::no(other)),
         });

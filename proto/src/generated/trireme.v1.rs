@@ -89,6 +89,22 @@ pub struct Expectation {
     #[prost(enumeration = "OnFailure", tag = "3")]
     pub on_failure: i32,
 }
+/// What a merge does with a row for which a condition is true.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MergeClause {
+    #[prost(enumeration = "MergeAction", tag = "1")]
+    pub action: i32,
+    /// SQL predicate over `source.x` and, where a row of the table matches, `target.x`. Empty: always.
+    #[prost(string, tag = "2")]
+    pub condition: ::prost::alloc::string::String,
+}
+/// A table that keeps what its rows were (slowly changing dimension, type 2): it has three more columns, `valid_from`, `valid_to` and `is_current`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct History {
+    /// Result column that says since when a row is so; empty: the moment of the raw version.
+    #[prost(string, tag = "1")]
+    pub valid_from: ::prost::alloc::string::String,
+}
 /// What rows of a table are made of.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TableSpec {
@@ -120,6 +136,27 @@ pub struct TableSpec {
     pub max_bad_records: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "22")]
     pub expect: ::prost::alloc::vec::Vec<Expectation>,
+    /// Delta's table properties, when the table is made. Unknown ones are refused.
+    #[prost(map = "string, string", tag = "50")]
+    pub properties: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Of a merge, for source rows whose key is in the table: the first clause whose condition is true decides, without one the row is ignored. None
+    /// at all: update.
+    #[prost(message, repeated, tag = "60")]
+    pub when_matched: ::prost::alloc::vec::Vec<MergeClause>,
+    /// The same for source rows whose key is new. Unset: insert.
+    #[prost(message, optional, tag = "61")]
+    pub when_not_matched: ::core::option::Option<MergeClause>,
+    #[prost(enumeration = "NotMatchedBySource", tag = "62")]
+    pub when_not_matched_by_source: i32,
+    /// Result columns that an update sets, the others keep the table's values; none: all.
+    #[prost(string, repeated, tag = "63")]
+    pub update: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Set: changed rows are closed and added again, never overwritten.
+    #[prost(message, optional, tag = "64")]
+    pub history: ::core::option::Option<History>,
 }
 /// Replaces a table's content by a raw version.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -308,6 +345,73 @@ impl OnFailure {
             "ON_FAILURE_UNSPECIFIED" => Some(Self::Unspecified),
             "ON_FAILURE_QUARANTINE" => Some(Self::Quarantine),
             "ON_FAILURE_WARN" => Some(Self::Warn),
+            _ => None,
+        }
+    }
+}
+/// What a merge does with a row of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MergeAction {
+    /// The usual: a matched row is updated, another is inserted.
+    Unspecified = 0,
+    Ignore = 1,
+    /// The table's row gets the source's values.
+    Update = 2,
+    /// The table's row is deleted.
+    Delete = 3,
+    Insert = 4,
+}
+impl MergeAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MERGE_ACTION_UNSPECIFIED",
+            Self::Ignore => "MERGE_ACTION_IGNORE",
+            Self::Update => "MERGE_ACTION_UPDATE",
+            Self::Delete => "MERGE_ACTION_DELETE",
+            Self::Insert => "MERGE_ACTION_INSERT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MERGE_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "MERGE_ACTION_IGNORE" => Some(Self::Ignore),
+            "MERGE_ACTION_UPDATE" => Some(Self::Update),
+            "MERGE_ACTION_DELETE" => Some(Self::Delete),
+            "MERGE_ACTION_INSERT" => Some(Self::Insert),
+            _ => None,
+        }
+    }
+}
+/// What a merge does with the table's rows whose key the source does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NotMatchedBySource {
+    /// They stay.
+    Unspecified = 0,
+    Delete = 1,
+}
+impl NotMatchedBySource {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NOT_MATCHED_BY_SOURCE_UNSPECIFIED",
+            Self::Delete => "NOT_MATCHED_BY_SOURCE_DELETE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NOT_MATCHED_BY_SOURCE_UNSPECIFIED" => Some(Self::Unspecified),
+            "NOT_MATCHED_BY_SOURCE_DELETE" => Some(Self::Delete),
             _ => None,
         }
     }
@@ -983,9 +1087,15 @@ pub struct JobMetrics {
     /// Rows discarded by `order_by` because another row had the same key.
     #[prost(uint64, tag = "11")]
     pub rows_superseded: u64,
-    /// Records that went to the quarantine. Of rows in: written (source rows inserted or updated) + dropped + superseded + quarantined.
+    /// Records that went to the quarantine. Of rows in: inserted, updated, deleting or ignored + dropped + superseded + quarantined.
     #[prost(uint64, tag = "20")]
     pub rows_quarantined: u64,
+    /// Rows of the table that a merge deleted.
+    #[prost(uint64, tag = "60")]
+    pub rows_deleted: u64,
+    /// Rows of the source that a merge left out, as its clauses say, or because nothing in them was new (history).
+    #[prost(uint64, tag = "61")]
+    pub rows_ignored: u64,
 }
 /// Records with one kind of reason.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

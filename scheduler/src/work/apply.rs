@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
-        CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec, commit,
-        feature, quarantine, schema,
+        Clauses, CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
+        commit, feature, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden},
     },
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
@@ -29,6 +29,7 @@ use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{
     Worker,
+    clauses::{self, check_properties, clauses_of},
     merge::Searched,
     quality::{self, Columns, Counted, told_rows},
     report::{metrics, sum},
@@ -58,6 +59,8 @@ pub struct Application<'a> {
     pub label: CommitLabel,
     pub session: SessionContext,
     pub job: &'a JobHandle,
+    /// What a merge does with the rows.
+    pub clauses: Clauses,
 }
 
 impl Worker {
@@ -117,7 +120,8 @@ impl Worker {
         let (job_id, txn, newest) = (job.id().to_string(), Some(txn), Some(newest));
         let label = CommitLabel { job_id, txn, newest, ..CommitLabel::default() };
         let session = self.sessions.open(manifest.text_bytes())?;
-        let mut application = Application { spec, mode, name, manifest, label, session, job };
+        let clauses = clauses_of(spec, Some(&manifest.version))?;
+        let mut application = Application { spec, mode, name, manifest, label, session, job, clauses };
 
         let written = self.write_source(&application).await?;
         let mut attempt = 1;
@@ -158,7 +162,7 @@ impl Worker {
 
     /// Raw → expressions → uncommitted files, with the checks that need no other table.
     async fn write_source(&self, application: &Application<'_>) -> Result<Written> {
-        let Application { spec, name, manifest, session, job, .. } = application;
+        let Application { spec, name, manifest, session, job, clauses, .. } = application;
         let (rows, counted) = self.source_rows(application).await?;
         let mut columns = rows.schema().as_arrow().clone();
         columns.fields = columns.fields.iter().filter(|field| !is_hidden(field.name())).cloned().collect();
@@ -168,9 +172,14 @@ impl Worker {
             SchemaEvolution::AddColumns => SchemaPolicy::AddColumns,
         };
         // A schema that can't be is refused before the work; the commit looks again at the table as it is then.
-        if let Some(table) = Table::open(&self.storage, name).await? {
-            schema::reconcile(name, &table.schema(), &incoming, policy)?;
-        }
+        let table = Table::open(&self.storage, name).await?;
+        check_properties(name, spec, table.as_ref())?;
+        let completed = clauses.complete(name, table.as_ref().map(|table| table.schema()).as_deref(), &incoming)?;
+        let merged = match &table {
+            Some(table) => schema::reconcile(name, &table.schema(), &completed, policy)?,
+            None => completed,
+        };
+        self.check_clauses(application, clauses, table.as_ref(), &incoming, &merged)?;
         let mut write = WriteSpec::new(&self.storage, name, &incoming, &spec.primary_key);
         write.settings = self.write_settings();
         write.checks = counted.len();
@@ -303,11 +312,14 @@ impl Worker {
         let rows = written.outcome.summary.rows_written;
         let files = written.outcome.files.clone();
         let committed = match (table, mode) {
+            (None, Mode::Merge) if !application.clauses.starts_with_all() => {
+                self.create_by_clauses(application, written, &application.clauses).await?
+            }
             (None, _) => {
                 let added = files.len() as u64;
                 self.check_duplicates(application, written).await?;
                 self.quarantine(application, written).await?;
-                let properties = properties(*mode);
+                let properties = properties(application.spec, *mode);
                 let committed =
                     commit::create(&self.storage, name, &written.incoming, &properties, files, label).await?;
                 count(job, added, 0, rows);
@@ -368,12 +380,11 @@ impl Written {
     }
 }
 
-/// Properties of a table that a job makes: what is merged into it will be merged into again.
-fn properties(mode: Mode) -> BTreeMap<String, String> {
-    match mode {
-        Mode::Merge => BTreeMap::from([(feature::DELETION_VECTORS.to_string(), "true".to_string())]),
-        Mode::Load => BTreeMap::new(),
-    }
+/// Properties of a table that a job makes: its spec's, and deletion vectors where it says nothing of them, since what is merged into it will be
+/// merged into again.
+pub fn properties(spec: &TableSpec, mode: Mode) -> BTreeMap<String, String> {
+    let usual = (mode == Mode::Merge).then(|| (feature::DELETION_VECTORS.to_string(), "true".to_string()));
+    usual.into_iter().chain(spec.properties.clone()).collect()
 }
 
 fn count(job: &JobHandle, added: u64, removed: u64, rows: u64) {
@@ -407,6 +418,7 @@ fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
         reference.schema,
     ];
     parts.extend(quality::digest_parts(spec));
+    parts.extend(clauses::digest_parts(spec));
     let digest = Sha256::digest(parts.join("\u{1e}"));
     let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let (source, version) = (&manifest.source, &manifest.version);

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use datafusion::prelude::SessionContext;
-use deltalake_core::kernel::Add;
+use deltalake_core::kernel::{Add, StructType};
 use trireme_engine::{
     Code, Result,
     delta::{
@@ -86,7 +86,8 @@ impl Worker {
         };
         if !unknown.is_empty() || !unique {
             let key_bytes = self.settings.merge_keys_memory;
-            let search = Match { storage: &self.storage, table: name, target, source, keys, key_bytes };
+            let (storage, table, inverted) = (&self.storage, name, false);
+            let search = Match { storage, table, target, source, keys, inverted, key_bytes };
             let plan = search.plan(&unknown, session.state().config().target_partitions())?;
             let found = search.found(&self.run_plan("match", session, plan, job).await?)?;
             let Found { duplicates, groups_read, files: found } = found;
@@ -118,7 +119,10 @@ impl Worker {
         table: &Table,
         written: &Written,
     ) -> Result<Committed> {
-        let Application { name, spec, label, job, .. } = application;
+        let Application { name, spec, label, job, clauses, .. } = application;
+        if !clauses.is_upsert() || feature::feeds_changes(table) {
+            return self.merge_by_clauses(application, table, written, clauses).await;
+        }
         // Before anything is read of it: its files may not be what a merge takes them for.
         feature::check_writable(table, true)?;
         let merged = schema::reconcile(name, &table.schema(), &written.incoming, written.policy)?;
@@ -136,12 +140,7 @@ impl Worker {
         let rewritten = if on_read || touched.iter().all(|file| file.retired.left == 0) {
             None
         } else {
-            let rows = rewrite_plan(&self.storage, name, &columns, target.partition_columns(), &touched)?;
-            let mut write = WriteSpec::new(&self.storage, name, &merged, &spec.primary_key);
-            write.settings = self.write_settings();
-            let rows = session.state().create_physical_plan(&rows).await?;
-            let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
-            Some(WriteOutcome::collect(&self.run_plan("rewrite", &session, plan, job).await?)?)
+            Some(self.rewrite(application, &session, &merged, &target, &touched).await?)
         };
         let landed = async {
             let counts = check(&written.outcome.summary, &touched, rewritten.as_ref().map(|outcome| &outcome.summary))?;
@@ -157,6 +156,8 @@ impl Worker {
             let merge = MergeCommit {
                 schema: &merged,
                 keys: &spec.primary_key,
+                clauses,
+                changes: Vec::new(),
                 new: written.outcome.files.clone(),
                 kept,
                 touched: touched.iter().map(|file| file.add.clone()).collect(),
@@ -188,6 +189,24 @@ impl Worker {
             self.discard_files(name, &rewritten.files).await;
         }
         landed
+    }
+
+    /// Writes touched files again without the rows that go: copy-on-write.
+    pub(super) async fn rewrite(
+        &self,
+        application: &Application<'_>,
+        session: &SessionContext,
+        merged: &StructType,
+        target: &DataFiles,
+        touched: &[Touched],
+    ) -> Result<WriteOutcome> {
+        let name = &application.name;
+        let rows = rewrite_plan(&self.storage, name, target.schema(), target.partition_columns(), touched)?;
+        let mut write = WriteSpec::new(&self.storage, name, merged, &application.spec.primary_key);
+        write.settings = self.write_settings();
+        let rows = session.state().create_physical_plan(&rows).await?;
+        let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
+        WriteOutcome::collect(&self.run_plan("rewrite", session, plan, application.job).await?)
     }
 
     /// Removes the vectors that no commit refers to.

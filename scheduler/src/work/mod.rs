@@ -4,6 +4,7 @@
 
 mod adopt;
 mod apply;
+mod clauses;
 mod download;
 mod listing;
 mod merge;
@@ -131,6 +132,8 @@ impl Work for Worker {
             Some(Spec::Load(load)) => {
                 let spec = table_spec(&load.spec)?;
                 quality::check_spec(spec)?;
+                clauses::refuse_clauses(spec)?;
+                clauses::check_properties(&spec.table.parse()?, spec, None)?;
                 self.check_source(source_of(spec)?, promised).await
             }
             Some(Spec::Merge(merge)) => {
@@ -143,6 +146,8 @@ impl Work for Worker {
                     )
                     .hint("give `primary_key: [column]`, or --pk COLUMN"));
                 }
+                clauses::clauses_of(spec, None)?;
+                clauses::check_properties(&spec.table.parse()?, spec, None)?;
                 self.check_source(source_of(spec)?, promised).await
             }
             Some(Spec::Question(question)) => self.check_tables(self.reads(question).await?, promised).await,

@@ -66,6 +66,8 @@ pub fn sum(one: Option<JobMetrics>, other: Option<JobMetrics>) -> Option<JobMetr
         retries: one.retries + other.retries,
         rows_superseded: one.rows_superseded + other.rows_superseded,
         rows_quarantined: one.rows_quarantined + other.rows_quarantined,
+        rows_deleted: one.rows_deleted + other.rows_deleted,
+        rows_ignored: one.rows_ignored + other.rows_ignored,
     })
 }
 

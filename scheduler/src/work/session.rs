@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::{execution::runtime_env::RuntimeEnv, prelude::SessionContext};
 use trireme_engine::{
     Result, Storage,
+    delta::DataFiles,
     session::{SessionOptions, session_config, session_state},
 };
 
@@ -14,6 +15,9 @@ use crate::cluster::Cluster;
 const BYTES_WORTH_A_TASK: u64 = 4 << 20;
 /// Bytes of one task, at most about: more tasks than slots, so that a slow one does not hold up the stage.
 const BYTES_OF_A_TASK: u64 = 1 << 30;
+
+/// Bytes of files, in all tasks together, that a join may hold in memory; unpacked they are about four times that.
+const HASHED_BYTES: u64 = 64 << 20;
 
 /// Makes planning sessions.
 #[derive(Clone)]
@@ -42,6 +46,21 @@ impl Sessions {
         let large = usize::try_from(bytes.div_ceil(BYTES_OF_A_TASK)).unwrap_or(usize::MAX);
         let worth = usize::try_from(bytes.div_ceil(BYTES_WORTH_A_TASK)).unwrap_or(usize::MAX);
         self.with_partitions(worth.clamp(1, slots.max(large)))
+    }
+
+    /// A session to join files. No side is broadcast: of an outer join each task would give the rows without a partner. Where neither side
+    /// fits into memory, both are sorted, which spills; a hash join does not.
+    pub fn open_to_join(&self, sides: &[&DataFiles]) -> Result<SessionContext> {
+        let session = self.open(sides.iter().map(|side| side.bytes()).sum())?;
+        let smaller = sides.iter().map(|side| side.bytes()).min().unwrap_or(0);
+        let state = session.state_ref();
+        let mut state = state.write();
+        let options = &mut state.config_mut().options_mut().optimizer;
+        options.hash_join_single_partition_threshold = 0;
+        options.hash_join_single_partition_threshold_rows = 0;
+        options.prefer_hash_join = smaller <= HASHED_BYTES;
+        drop(state);
+        Ok(session)
     }
 
     /// A session for small local work in the scheduler itself.

@@ -121,7 +121,6 @@ async fn what_a_writer_would_break_is_refused_by_name() {
     };
     let cases = [
         (with(on("delta.appendOnly")), "append-only"),
-        (with(on("delta.enableChangeDataFeed")), "change data feed"),
         (with(json!({ "delta.constraints.positive": "k > 0" })), "delta.constraints.positive"),
         (annotated("delta.invariants", json!("{\"expression\":{\"expression\":\"k > 0\"}}")), "an invariant (`k`)"),
         (annotated("delta.generationExpression", json!("v + 1")), "a generated column (`k`)"),

@@ -37,6 +37,7 @@ async fn groups_read(lake: &Lake, table: &Table, keys: ArrayRef) -> u64 {
         target: &target,
         source: &source,
         keys: &keys,
+        inverted: false,
         key_bytes: 1 << 20,
     };
     let candidates = target.overlapping(&source, &keys).unwrap();

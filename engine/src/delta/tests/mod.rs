@@ -1,5 +1,6 @@
 //! Tables on disk, driven as the scheduler drives them, with every plan sent over the wire before it runs.
 
+mod clauses;
 mod commits;
 mod features;
 mod golden;
@@ -9,7 +10,11 @@ mod quarantine;
 mod round_trips;
 mod scans;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use arrow::{
     array::RecordBatch,
@@ -28,7 +33,7 @@ use datafusion_proto::bytes::{
 use tempfile::TempDir;
 
 use super::{
-    CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
+    Clauses, CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
     commit::{self, MergeCommit, MergeCounts},
     feature,
     matching::{Found, Match},
@@ -49,6 +54,8 @@ pub(crate) struct Lake {
     pub(crate) settings: WriteSettings,
     /// Whether tables are made with deletion vectors.
     pub(crate) vectors: bool,
+    /// Whether they are made with a change data feed.
+    pub(crate) changes: bool,
     /// Memory for the keys of a merge, bytes.
     pub(crate) key_bytes: u64,
 }
@@ -73,6 +80,7 @@ impl Lake {
             session: SessionContext::new_with_config(config),
             settings: WriteSettings::default(),
             vectors: false,
+            changes: false,
             key_bytes: 1 << 20,
         }
     }
@@ -92,6 +100,12 @@ impl Lake {
     pub(crate) async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let plan = self.session.sql(sql).await?.into_unoptimized_plan();
         self.query(&self.session.state().optimize(&plan)?).await
+    }
+
+    /// Properties of tables that are made.
+    pub(crate) fn properties(&self) -> BTreeMap<String, String> {
+        let on = [(self.vectors, feature::DELETION_VECTORS), (self.changes, feature::CHANGE_DATA_FEED)];
+        on.iter().filter(|(on, _)| *on).map(|(_, key)| (key.to_string(), "true".to_string())).collect()
     }
 
     /// Writes each batch as an input partition of its own.
@@ -128,9 +142,7 @@ impl Lake {
             }
             None => {
                 let written = self.write(self.spec(table, &incoming, &[]), batches).await?;
-                let on = self.vectors.then(|| (feature::DELETION_VECTORS.to_string(), "true".to_string()));
-                let properties = on.into_iter().collect();
-                commit::create(&self.storage, table, &incoming, &properties, written.files, label).await
+                commit::create(&self.storage, table, &incoming, &self.properties(), written.files, label).await
             }
         }
     }
@@ -160,6 +172,7 @@ impl Lake {
             target: &target,
             source: &source,
             keys: &keys,
+            inverted: false,
             key_bytes: self.key_bytes,
         };
         let candidates = target.overlapping(&source, &keys)?;
@@ -189,6 +202,8 @@ impl Lake {
         let merge = MergeCommit {
             schema: &target_schema,
             keys: &keys,
+            clauses: &Clauses::default(),
+            changes: Vec::new(),
             new: written.files,
             kept,
             touched: touched.into_iter().map(|file| file.add).collect(),
