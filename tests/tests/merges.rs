@@ -256,6 +256,7 @@ fn what_can_not_be_is_refused_before_any_work() {
     merge(&["--property", "delta.enableChangeDataFeed=yes"]).failed(64, &["can't be `yes`", "`true` or `false`"]);
     assert!(cluster.json(&["tables", "list"]).done().json_lines().is_empty(), "nothing was made");
     merge(&[]).done();
+    cluster.deliver("a.s", "s.csv", "id,x\n1,3\n");
     let before = cluster.state();
     merge(&["--property", COPY_ON_WRITE]).failed(1, &["delta.enableDeletionVectors: true", "`false`"]);
     merge(&["--history"]).failed(1, &["is there and is no history"]);

@@ -247,7 +247,6 @@ impl Worker {
         let on_read = feature::takes_deletion_vectors(table)?;
         let mut joined = Joined { outcome, touched: Vec::new(), rewritten: None };
         let landed = async {
-            job.phase("match");
             let keys = merge.key_files(&joined.outcome)?;
             let session = self.sessions.open(target.bytes())?;
             joined.touched = self.find(&merge, application, &session, &target, &keys).await?;

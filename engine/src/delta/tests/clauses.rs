@@ -36,12 +36,20 @@ use crate::{
     session::{SessionOptions, session_config, session_state},
 };
 
-fn lake(vectors: bool, changes: bool, key_bytes: u64) -> Lake {
+/// `sorts` joins as large merges do.
+fn lake_that(sorts: bool, vectors: bool, changes: bool, key_bytes: u64) -> Lake {
     let config = session_config(&SessionOptions { target_partitions: 3, ..SessionOptions::default() })
         .with_repartition_file_min_size(1)
-        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+        .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", 0)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", 0)
+        .set_bool("datafusion.optimizer.prefer_hash_join", !sorts);
     let state = session_state(config, Arc::new(RuntimeEnv::default())).unwrap();
     Lake { vectors, changes, key_bytes, session: SessionContext::new_with_state(state), ..Lake::new() }
+}
+
+fn lake(vectors: bool, changes: bool) -> Lake {
+    lake_that(false, vectors, changes, 1 << 20)
 }
 
 impl Lake {
@@ -380,8 +388,8 @@ fn merging() -> impl Strategy<Value = Merging> {
     )
 }
 
-async fn replay(first: Rows, merges: Vec<Merging>, vectors: bool, changes: bool, slices: u64) {
-    let lake = lake(vectors, changes, 17 * 8 / slices);
+async fn replay(first: Rows, merges: Vec<Merging>, [sorts, vectors, changes]: [bool; 3], slices: u64) {
+    let lake = lake_that(sorts, vectors, changes, 17 * 8 / slices);
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     lake.overwrite(&ours, batches(&first, 3), SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let plain = Lake { vectors: false, changes: false, ..lake };
@@ -407,15 +415,15 @@ async fn replay(first: Rows, merges: Vec<Merging>, vectors: bool, changes: bool,
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 32, ..Config::default() })]
+    #![proptest_config(Config { cases: 20, ..Config::default() })]
 
     #[test]
     fn merges_by_clauses_give_what_a_map_and_the_library_give(
         first in rows(true, 12), merges in prop::collection::vec(merging(), 1..4),
-        vectors in any::<bool>(), changes in any::<bool>(), slices in 1..4u64,
+        settings in any::<[bool; 3]>(), slices in 1..4u64,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(replay(first, merges, vectors, changes, slices));
+        runtime.block_on(replay(first, merges, settings, slices));
     }
 }
 
@@ -469,7 +477,7 @@ async fn replay_history(
     vectors: bool,
     changes: bool,
 ) {
-    let lake = lake(vectors, changes, 1 << 20);
+    let lake = lake(vectors, changes);
     let table = name("test.past");
     let mut past = Past::new();
     let mut earlier = Vec::new();
@@ -544,7 +552,7 @@ async fn check_past(lake: &Lake, table: &TableName) {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 24, ..Config::default() })]
+    #![proptest_config(Config { cases: 8, ..Config::default() })]
 
     #[test]
     fn a_history_keeps_what_rows_were(
@@ -563,7 +571,7 @@ fn one_row() -> RecordBatch {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clauses_that_can_not_be_are_refused_with_a_hint() {
-    let lake = lake(true, false, 1 << 20);
+    let lake = lake(true, false);
     let table = name("test.refused");
     lake.overwrite(&table, vec![one_row()], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let updates = |condition: &str| Clauses {
@@ -611,7 +619,7 @@ async fn clauses_that_can_not_be_are_refused_with_a_hint() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_whose_key_is_not_unique_is_refused() {
-    let lake = lake(true, false, 1 << 20);
+    let lake = lake(true, false);
     let table = name("test.twice");
     lake.overwrite(&table, vec![one_row(), one_row()], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let clauses = Clauses { update: vec!["a".to_string()], ..Clauses::default() };
@@ -621,7 +629,7 @@ async fn a_table_whose_key_is_not_unique_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_may_lack_columns_that_an_update_leaves_alone() {
-    let lake = lake(true, true, 1 << 20);
+    let lake = lake(true, true);
     let table = name("test.partial");
     lake.overwrite(&table, vec![one_row()], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let partial = RecordBatch::try_from_iter_with_nullable([
@@ -644,7 +652,7 @@ async fn nested_values_and_nan_are_told_from_others_in_a_history() {
         array::{Float64Array, ListArray},
         datatypes::Int32Type,
     };
-    let lake = lake(true, false, 1 << 20);
+    let lake = lake(true, false);
     let table = name("test.nested");
     let batch = |last: i32| {
         let lists =

@@ -1,10 +1,11 @@
 //! Tables that others made: what is refused, by name, and what is not.
 
+use deltalake_core::kernel::{DataType, StructField, StructType};
 use serde_json::{Value, json};
 
 use super::{Lake, name, text};
 use crate::{
-    delta::{Table, feature},
+    delta::{Table, commit, feature},
     error::{Code, Result},
 };
 
@@ -149,4 +150,54 @@ async fn features_that_are_only_allowed_and_not_used_do_no_harm() {
     assert_eq!(table.files().unwrap().rows(), Some(3));
     let append_only = Foreign { configuration: json!({ "delta.appendOnly": "true" }), ..Foreign::default() };
     feature::check_writable(&append_only.open().await.unwrap(), false).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_a_change_data_feed_is_written() {
+    let fed = |protocol: Value| Foreign {
+        configuration: json!({ "delta.enableChangeDataFeed": "true" }),
+        protocol,
+        ..Foreign::default()
+    };
+    let old = fed(json!({ "minReaderVersion": 1, "minWriterVersion": 4 })).open().await.unwrap();
+    feature::check_writable(&old, true).unwrap();
+    assert!(feature::feeds_changes(&old));
+    let plain = Foreign::default().open().await.unwrap();
+    assert!(!feature::feeds_changes(&plain));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_made_with_the_properties_that_are_known() {
+    let lake = Lake::new();
+    let schema = StructType::try_new([StructField::nullable("k", DataType::LONG)]).unwrap();
+    let make = async |name_of: &str, properties: &[(&str, &str)]| {
+        let properties = properties.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let (table, label) = (name(name_of), Default::default());
+        commit::create(&lake.storage, &table, &schema, &properties, Vec::new(), &label).await?;
+        Table::require(&lake.storage, &table).await
+    };
+    let both =
+        make("t.both", &[(feature::DELETION_VECTORS, "true"), (feature::CHANGE_DATA_FEED, "true")]).await.unwrap();
+    assert!(feature::takes_deletion_vectors(&both).unwrap() && feature::feeds_changes(&both));
+    let protocol = feature::Protocol::of(&both).unwrap();
+    assert_eq!(protocol.writer_features, ["deletionVectors", "changeDataFeed"]);
+    feature::check_writable(&both, true).unwrap();
+    let fed =
+        make("t.fed", &[(feature::DELETION_VECTORS, "false"), (feature::CHANGE_DATA_FEED, "true")]).await.unwrap();
+    assert!(!feature::takes_deletion_vectors(&fed).unwrap() && feature::feeds_changes(&fed));
+    let protocol = feature::Protocol::of(&fed).unwrap();
+    assert_eq!((protocol.reader, protocol.writer), (1, 4));
+    let kept = [("delta.checkpointInterval", "3"), ("delta.logRetentionDuration", "interval 7 days")];
+    let kept = make("t.kept", &kept).await.unwrap();
+    assert_eq!(kept.property("delta.checkpointInterval"), Some("3"));
+    for (key, value) in [
+        ("delta.appendOnly", "true"),
+        ("enableChangeDataFeed", "true"),
+        ("delta.enableChangeDataFeed", "TRUE"),
+        ("delta.checkpointInterval", "0"),
+        ("delta.logRetentionDuration", "7 days"),
+    ] {
+        let error = make("t.wrong", &[(key, value)]).await.unwrap_err();
+        assert!(error.code == Code::InvalidSpec && error.message.contains(key), "{}", text(&error));
+    }
 }
