@@ -61,6 +61,8 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
         copy: settings.raw_seekable_copy,
         target_file_size: settings.target_file_size,
         merge_keys_memory: settings.merge_keys_memory,
+        auto_optimize_small_files: settings.auto_optimize_small_files,
+        auto_optimize_retired_percent: settings.auto_optimize_retired_percent,
         range_size: settings.range_size,
         origin_timeout: settings.origin_timeout,
         allowed_origins: AllowedOrigins::new(settings.allowed_origins.clone())

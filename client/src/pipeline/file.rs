@@ -48,6 +48,8 @@ pub(super) struct TableEntry {
     pub max_bad_records: Option<Spanned<u64>>,
     #[serde(default)]
     pub expect: Vec<ExpectationEntry>,
+    #[serde(default)]
+    pub sort_by: Vec<Spanned<String>>,
 }
 
 /// One expectation of a table.
@@ -64,6 +66,8 @@ pub(super) struct ExpectationEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct QuestionEntry {
     pub sql: Spanned<String>,
+    #[serde(default)]
+    pub sort_by: Vec<Spanned<String>>,
 }
 
 /// A mapping in the file's order, with the places of its keys. YAML's own check refuses a key that is there twice.

@@ -13,6 +13,7 @@ mod keys;
 pub mod layout;
 pub mod matching;
 pub mod merge;
+pub mod optimize;
 pub mod quarantine;
 pub mod scan;
 pub mod schema;

@@ -1,11 +1,11 @@
 //! The plan node that writes rows as uncommitted data files and tells what it wrote, one row per file.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, StringArray},
-    compute::{and, filter_record_batch, prep_null_mask_filter},
-    datatypes::SchemaRef,
+    compute::{SortOptions, and, filter_record_batch, prep_null_mask_filter},
+    datatypes::{Int32Type, SchemaRef},
     util::display::{ArrayFormatter, FormatOptions},
 };
 use datafusion::{
@@ -13,12 +13,16 @@ use datafusion::{
     error::{DataFusionError, Result as DataFusionResult},
     execution::{SendableRecordBatchStream, SessionState, TaskContext, memory_pool::MemoryConsumer},
     logical_expr::LogicalPlan,
-    physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements, PhysicalExpr},
+    physical_expr::{
+        Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
+        expressions::Column,
+    },
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
         coalesce_partitions::CoalescePartitionsExec,
         execution_plan::{Boundedness, EmissionType},
+        sorts::sort::SortExec,
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -31,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::writer::WriteSettings;
 use super::{
     quarantine::{self, BadRows},
+    scan::FILE_COLUMN,
     schema,
     writer::FileWriter,
     written::{CheckSummary, EXAMPLES, WriteSummary, Written, written_schema},
@@ -57,7 +62,7 @@ pub fn check_column(index: usize) -> String {
 
 /// Whether an input column tells of the row, and is none of the table's.
 pub fn is_hidden(name: &str) -> bool {
-    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN)
+    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN | FILE_COLUMN)
         || matches!(name, PART_COLUMN | OFFSET_COLUMN | LENGTH_COLUMN | LINE_COLUMN)
         || name.starts_with(CHECK_COLUMN)
 }
@@ -147,6 +152,30 @@ impl DeltaWriteExec {
     /// What it writes.
     pub fn spec(&self) -> &WriteSpec {
         &self.spec
+    }
+}
+
+/// The same rows, those of each partition sorted by these columns, ascending, nulls first: files that are written of them are sorted. What does
+/// not fit into memory is spilled. Without a column the input as it is.
+pub fn sort_partitions(input: Arc<dyn ExecutionPlan>, columns: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let order = columns.iter().map(|name| {
+        let index = schema.index_of(name).map_err(|_| {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let names: Vec<&str> = names.into_iter().filter(|name| !is_hidden(name)).collect();
+            Error::new(Code::InvalidSpec, format!("sort_by: there is no column `{name}`"))
+                .hint(format!("there are: {}", names.join(", ")))
+        })?;
+        if schema.field(index).data_type().is_nested() {
+            return Err(Error::new(Code::InvalidSpec, format!("sort_by: `{name}` is an array, map or struct"))
+                .hint("sort by columns that have an order"));
+        }
+        let options = SortOptions { descending: false, nulls_first: true };
+        Ok(PhysicalSortExpr::new(Arc::new(Column::new(name, index)), options))
+    });
+    match LexOrdering::new(order.collect::<Result<Vec<_>>>()?) {
+        Some(order) => Ok(Arc::new(SortExec::new(order, input).with_preserve_partitioning(true))),
+        None => Ok(input),
     }
 }
 
@@ -283,7 +312,11 @@ impl WriteTask {
             None => Vec::new(),
         };
         self.summary.rows_written = files.iter().map(|file| file.rows).sum();
-        let files = files.into_iter().map(|file| Written::File { add: Box::new(file.add), rows: file.rows });
+        let files = files.into_iter().map(|file| Written::File {
+            add: Box::new(file.add),
+            rows: file.rows,
+            origins: file.origins,
+        });
         let bad = bad.into_iter().map(|file| Written::BadFile { add: Box::new(file.add), rows: file.rows });
         let rows = files
             .chain(bad)
@@ -311,6 +344,7 @@ impl WriteTask {
             if let Some(bad) = bad {
                 self.write_bad(&bad).await?;
             }
+            writer.come_from(origins(&batch));
             let batch = self.prepare(batch)?;
             writer.write(&batch).await?;
         }
@@ -458,6 +492,20 @@ impl WriteTask {
         }
         Ok(())
     }
+}
+
+/// The files that rows were in, as far as their batch tells.
+fn origins(batch: &RecordBatch) -> BTreeSet<i32> {
+    let files = batch.column_by_name(FILE_COLUMN).and_then(|column| column.as_primitive_opt::<Int32Type>());
+    let mut origins = BTreeSet::new();
+    let mut last = None;
+    for &file in files.into_iter().flat_map(|files| files.values().iter()) {
+        // Mostly the same for many rows.
+        if last.replace(file) != Some(file) {
+            origins.insert(file);
+        }
+    }
+    origins
 }
 
 /// The same flags, false where they were null.

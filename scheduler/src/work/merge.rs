@@ -13,6 +13,7 @@ use trireme_engine::{
         matching::{Match, Retired},
         merge::{Touched, check, check_keys, duplicate_error, duplicate_examples_plan, rewrite_plan},
         schema,
+        write::sort_partitions,
     },
 };
 
@@ -138,6 +139,7 @@ impl Worker {
             let mut write = WriteSpec::new(&self.storage, name, &merged, &[]);
             write.settings.target_file_bytes = self.settings.target_file_size;
             let rows = session.state().create_physical_plan(&rows).await?;
+            let rows = sort_partitions(rows, &spec.sort_by)?;
             let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
             Some(WriteOutcome::collect(&self.run_plan("rewrite", &session, plan, job).await?)?)
         };
