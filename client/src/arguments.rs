@@ -205,11 +205,15 @@ It waits for no other job of the table, and none waits for it. The scheduler doe
 Examples:
   trireme optimize vendor.reviews
   trireme optimize stream.streams --target-size 512MiB
-  trireme optimize vendor.reviews --retired-percent 1")]
+  trireme optimize vendor.reviews --retired-percent 1
+  trireme optimize stream.streams --z-order user_email,start_at")]
     Optimize {
         /// Table, `schema.table`
         #[arg(value_name = "S.T")]
         table: String,
+        /// Lay all rows out anew, near each other in these columns at once, so that filters on them pass files over
+        #[arg(long, value_name = "COLS", value_delimiter = ',')]
+        z_order: Vec<String>,
         /// Bytes of a file, about, such as 256MiB or 1GB; a file below half of it is small [default: the scheduler's --target-file-size]
         #[arg(long, value_name = "SIZE", value_parser = crate::units::parse_size)]
         target_size: Option<u64>,

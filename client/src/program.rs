@@ -130,8 +130,8 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
         Command::Merge { table, primary_key, versions } => spec::merge(table, primary_key, versions)?,
         Command::Question { sql, table, sort_by } => spec::question(sql, table, sort_by)?,
-        Command::Optimize { table, target_size, retired_percent } => {
-            spec::optimize(table, *target_size, *retired_percent)?
+        Command::Optimize { table, z_order, target_size, retired_percent } => {
+            spec::optimize(table, z_order, *target_size, *retired_percent)?
         }
         Command::Raw(_) | Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
     }))

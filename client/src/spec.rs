@@ -82,11 +82,16 @@ pub fn question(sql: &Path, table: &str, sort_by: &[String]) -> Result<Spec> {
 }
 
 /// `optimize`
-pub fn optimize(table: &str, target_size: Option<u64>, retired_percent: Option<u32>) -> Result<Spec> {
+pub fn optimize(
+    table: &str,
+    z_order: &[String],
+    target_size: Option<u64>,
+    retired_percent: Option<u32>,
+) -> Result<Spec> {
     check_table(table)?;
     Ok(Spec::Optimize(v1::Optimize {
         table: table.to_string(),
-        z_order: Vec::new(),
+        z_order: z_order.to_vec(),
         target_size: target_size.unwrap_or_default(),
         retired_percent: retired_percent.unwrap_or_default(),
         automatic: false,

@@ -63,11 +63,11 @@ impl World {
 #[test]
 fn many_small_merges_are_followed_by_an_optimization() {
     let mut world = World::new(&["--auto-optimize-small-files", "6", "--auto-optimize-retired-percent", "0"]);
-    // Each delivery has a new key and replaces some of those before it; merges and optimizations go on side by side.
+    // Each delivery has new keys and replaces a few of those before it; merges and optimizations go on side by side.
     let merges = 14;
     for at in 0..merges {
-        let replaced = (0..at).filter(|id| (id + at) % 3 == 0).map(|id| (id, 100 * at + id));
-        let job = world.merge(replaced.chain([(at, at)]).collect::<Vec<_>>());
+        let replaced = (0..at * 10).filter(|id| (id * 7 + at) % 10 == 0).map(|id| (id, 1000 * at + id));
+        let job = world.merge(replaced.chain((at * 10..at * 10 + 10).map(|id| (id, id))).collect::<Vec<_>>());
         assert_eq!((job["outcome"].as_str(), job["kind"].as_str()), (Some("applied"), Some("merge")), "{job}");
     }
     let optimized = wait_for("the end of the optimizations", || {
@@ -106,8 +106,33 @@ fn retired_rows_are_dropped_by_themselves_and_by_hand() {
     let metrics = &world.cluster.json(&["tables", "history", TABLE, "--limit", "1"]).done().json_lines()[0];
     assert_eq!(metrics["operation"], "OPTIMIZE", "{metrics}");
 
-    world.cluster.cli(&["optimize", "t.price"]).failed(64, &["there is no table t.price"]);
+    world.cluster.cli(&["optimize", "t.price"]).failed(1, &["there is no table t.price", "t.prices"]);
     world.cluster.cli(&["optimize", TABLE, "--target-size", "big"]).failed_usage(&["--target-size", "512MiB"]);
+}
+
+#[test]
+fn a_z_order_is_made_by_all_executors() {
+    let mut world = World::new(&["--auto-optimize-small-files", "0", "--auto-optimize-retired-percent", "0"]);
+    world.merge((0..3000).map(|id| (id, id * 7919 % 3000)));
+    world.merge((500..700).map(|id| (id, id)));
+    let order = ["--z-order", "id,price", "--target-size", "6kB"];
+    let job = world.optimize(&order);
+    assert_eq!(
+        (job["outcome"].as_str(), job["metrics"]["rows_copied"].as_u64()),
+        (Some("applied"), Some(3000)),
+        "{job}"
+    );
+    world.check();
+    assert!(world.files() > 2, "{job}");
+    assert_eq!(world.optimize(&order)["outcome"], "already current");
+    // The next one starts anew from what there is.
+    world.merge([(3000, 1)]);
+    assert_eq!(world.optimize(&order)["outcome"], "applied");
+    world.check();
+    world
+        .cluster
+        .cli(&["optimize", TABLE, "--z-order", "no"])
+        .failed(64, &["z_order: there is no column `no`", "price"]);
 }
 
 #[test]

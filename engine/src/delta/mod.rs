@@ -23,6 +23,7 @@ pub mod table;
 pub mod write;
 pub mod writer;
 pub mod written;
+pub mod z_order;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use datafusion::{catalog::Session, datasource::TableProvider, physical_plan::ExecutionPlan};
+use datafusion::{
+    catalog::Session,
+    common::Column,
+    datasource::{TableProvider, provider_as_source},
+    functions::math::expr_fn::random,
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
+    physical_plan::ExecutionPlan,
+};
 use deltalake_core::kernel::Add;
 
 use super::{
@@ -17,11 +24,15 @@ use super::{
     scan::DeltaTableScan,
     table::Table,
     written::WriteOutcome,
+    z_order::{self, ZOrder},
 };
 use crate::error::{Code, Error, Result};
 
 /// Percent of a file's rows that must be retired for it to be rewritten, when nobody says otherwise.
 pub const RETIRED_PERCENT: u32 = 30;
+
+/// Rows that say how the values of a table's columns are spread.
+const SAMPLE_ROWS: u64 = 20_000;
 
 /// Which files are rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +94,12 @@ impl Plan {
         Self { groups: bins.into_iter().map(|bin| bin.files).collect(), small }
     }
 
+    /// All files as one group, for a new layout of all rows ([`scan_along`]).
+    pub fn everything(files: &DataFiles) -> Self {
+        let all: Vec<usize> = (0..files.len()).collect();
+        Self { groups: if all.is_empty() { Vec::new() } else { vec![all] }, small: 0 }
+    }
+
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
@@ -98,6 +115,37 @@ impl Plan {
         let scan = DeltaTableScan::from_files(table.storage(), table.name(), files.clone())?;
         Ok(scan.with_file_column().with_groups(self.groups.clone()).scan(session, None, &[], None).await?)
     }
+}
+
+/// Some rows of these columns, from all over the table.
+pub fn sample_plan(table: &Table, files: &DataFiles, columns: &[String]) -> Result<LogicalPlan> {
+    let scan = DeltaTableScan::from_files(table.storage(), table.name(), files.clone())?;
+    let rows = LogicalPlanBuilder::scan("sampled", provider_as_source(Arc::new(scan)), None)?;
+    // A row has a hundred bytes where nobody says how many rows there are.
+    let all = files.rows().unwrap_or(files.bytes() / 100);
+    let rows = match all > SAMPLE_ROWS {
+        true => rows.filter(random().lt(lit(SAMPLE_ROWS as f64 / all as f64)))?,
+        false => rows,
+    };
+    let columns = columns.iter().map(|name| Expr::Column(Column::new(Some("sampled"), name)));
+    Ok(rows.project(columns)?.build()?)
+}
+
+/// The scan of all files, its rows along a Z-order, with [`FILE_COLUMN`](super::scan::FILE_COLUMN).
+pub async fn scan_along(
+    table: &Table,
+    files: &DataFiles,
+    session: &dyn Session,
+    order: ZOrder,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let scan = DeltaTableScan::from_files(table.storage(), table.name(), files.clone())?;
+    z_order::along(scan.with_file_column().scan(session, None, &[], None).await?, order)
+}
+
+/// Files of the target size that the rows of all files take, about.
+pub fn files_needed(files: &DataFiles, limits: Limits) -> usize {
+    let bytes: u64 = (0..files.len()).map(|file| live_bytes(files, file)).sum();
+    usize::try_from(bytes.div_ceil(limits.target_bytes.max(1))).unwrap_or(usize::MAX)
 }
 
 /// Percent of the rows of all files that are retired, of files whose rows are known.

@@ -39,6 +39,7 @@ use super::{
     schema,
     writer::FileWriter,
     written::{CheckSummary, EXAMPLES, WriteSummary, Written, written_schema},
+    z_order::{RANGE_COLUMN, Z_COLUMN},
 };
 use crate::{
     Storage, TableName,
@@ -62,7 +63,7 @@ pub fn check_column(index: usize) -> String {
 
 /// Whether an input column tells of the row, and is none of the table's.
 pub fn is_hidden(name: &str) -> bool {
-    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN | FILE_COLUMN)
+    matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN | FILE_COLUMN | Z_COLUMN | RANGE_COLUMN)
         || matches!(name, PART_COLUMN | OFFSET_COLUMN | LENGTH_COLUMN | LINE_COLUMN)
         || name.starts_with(CHECK_COLUMN)
 }

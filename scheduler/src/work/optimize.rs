@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use arrow::compute::concat_batches;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
@@ -13,6 +14,7 @@ use trireme_engine::{
         feature,
         optimize::{self, Limits, Plan, RETIRED_PERCENT, Rewritten},
         write::sort_partitions,
+        z_order::ZOrder,
     },
 };
 use trireme_proto::v1::{Job, JobSpec, Optimize, Outcome, job_spec::Spec};
@@ -39,11 +41,14 @@ impl Worker {
                 break;
             }
             let files = table.files()?;
-            let plan = Plan::new(&files, limits);
+            let plan = match spec.z_order.is_empty() {
+                true => Plan::new(&files, limits),
+                false => Plan::everything(&files),
+            };
             if plan.is_empty() {
                 break;
             }
-            let parts = self.rewrite(&table, &files, &plan, limits, job).await?;
+            let parts = self.rewrite(&table, &files, &plan, spec, limits, job).await?;
             let label =
                 CommitLabel { job_id: job.id().to_string(), execution: started.elapsed(), ..CommitLabel::default() };
             job.phase("commit");
@@ -76,7 +81,9 @@ impl Worker {
     pub(super) async fn check_optimize(&self, spec: &Optimize) -> Result<()> {
         self.limits(spec)?;
         let table = trireme_engine::delta::catalog::open(&self.storage, &spec.table.parse()?).await?;
-        feature::check_writable(&table, false)
+        feature::check_writable(&table, false)?;
+        let schema = table.arrow_schema()?;
+        ZOrder::check(&schema, &spec.z_order)
     }
 
     /// Writes the plan's files again, uncommitted.
@@ -85,6 +92,7 @@ impl Worker {
         table: &Table,
         files: &DataFiles,
         plan: &Plan,
+        spec: &Optimize,
         limits: Limits,
         job: &JobHandle,
     ) -> Result<Vec<Rewritten>> {
@@ -93,9 +101,23 @@ impl Worker {
         write.keys = files.bounded_columns(write.settings.statistics_columns);
         // A group is one file, even if its rows take a little more room together.
         write.settings.target_file_bytes = limits.target_bytes.saturating_add(limits.target_bytes / 4);
-        let session = self.sessions.with_partitions(plan.groups.len())?;
-        let scan = plan.scan(table, files, &session.state()).await?;
-        let rows = sort_partitions(scan, &feature::sort_by(table))?;
+        let (session, rows) = match spec.z_order.is_empty() {
+            true => {
+                let session = self.sessions.with_partitions(plan.groups.len())?;
+                let scan = plan.scan(table, files, &session.state()).await?;
+                (session, sort_partitions(scan, &feature::sort_by(table))?)
+            }
+            false => {
+                let session = self.sessions.open(files.bytes())?;
+                let sample = optimize::sample_plan(table, files, &spec.z_order)?;
+                let sample = self.run_query("sample", &session, &sample, job).await?;
+                let schema = sample.first().map_or_else(|| files.schema().clone(), |batch| batch.schema());
+                let sample = concat_batches(&schema, &sample)?;
+                let order = ZOrder::of_sample(&sample, &spec.z_order, optimize::files_needed(files, limits))?;
+                let rows = optimize::scan_along(table, files, &session.state(), order).await?;
+                (session, rows)
+            }
+        };
         let physical = std::sync::Arc::new(DeltaWriteExec::try_new(rows, std::sync::Arc::new(write))?);
         let written = WriteOutcome::collect(&self.run_plan("optimize", &session, physical, job).await?)?;
         let rewritten = optimize::rewritten(files, plan, &written);

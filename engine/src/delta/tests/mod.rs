@@ -67,6 +67,8 @@ impl Lake {
         let config = SessionConfig::new()
             .with_target_partitions(3)
             .with_repartition_file_min_size(1)
+            // A task of an executor has one partition, which nobody takes files from.
+            .set_bool("datafusion.execution.enable_file_stream_work_stealing", false)
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
         Self {
             _folder: folder,

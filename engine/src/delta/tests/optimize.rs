@@ -9,8 +9,9 @@ use super::{Lake, name, render, text};
 use crate::{
     TableName,
     delta::{
-        CommitLabel, SchemaPolicy, Table, catalog, commit, feature,
+        CommitLabel, DeltaWriteExec, SchemaPolicy, Table, WriteOutcome, catalog, commit, feature,
         optimize::{self, Limits, Plan},
+        z_order::ZOrder,
     },
     error::Code,
 };
@@ -192,4 +193,59 @@ async fn a_table_that_is_sorted_stays_so() {
     lake.overwrite(&table, vec![batch([1], "a")], SchemaPolicy::Same, &label).await.unwrap();
     lake.overwrite(&table, vec![batch([2], "a")], SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     assert_eq!(feature::sort_by(&open(&lake, &table).await), ["k"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_z_order_narrows_each_of_its_columns() {
+    let lake = Lake { vectors: true, ..Lake::new() };
+    let name = name("a.z");
+    let square = |from: i64| {
+        let pairs: Vec<(i64, i64)> = (from..from + 16).flat_map(|a| (0..64).map(move |b| (a, b))).collect();
+        RecordBatch::try_from_iter_with_nullable([
+            ("k", Arc::new(pairs.iter().map(|(a, b)| a * 64 + b).collect::<Int64Array>()) as ArrayRef, true),
+            ("a", Arc::new(pairs.iter().map(|(a, _)| *a).collect::<Int64Array>()) as ArrayRef, true),
+            (
+                "b",
+                Arc::new(pairs.iter().map(|(_, b)| Some(format!("b{b:02}"))).collect::<StringArray>()) as ArrayRef,
+                true,
+            ),
+        ])
+        .unwrap()
+    };
+    let batches = (0..4).map(|at| square(at * 16)).collect();
+    lake.overwrite(&name, batches, SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
+    let before = lake.rows(&name).await;
+
+    let columns = ["a".to_string(), "b".to_string()];
+    let table = open(&lake, &name).await;
+    let files = table.files().unwrap();
+    let limits = Limits { target_bytes: files.bytes() / 16, retired_percent: 30 };
+    let sample = lake.query(&optimize::sample_plan(&table, &files, &columns).unwrap()).await.unwrap();
+    let sample = arrow::compute::concat_batches(&sample[0].schema(), &sample).unwrap();
+    assert_eq!(sample.num_rows(), 4096);
+    let order = ZOrder::of_sample(&sample, &columns, optimize::files_needed(&files, limits)).unwrap();
+    assert_eq!(order.ranges(), 16);
+    let rows = optimize::scan_along(&table, &files, &lake.session.state(), order).await.unwrap();
+    let write = DeltaWriteExec::try_new(rows, Arc::new(lake.spec(&name, &table.schema(), &[]))).unwrap();
+    let written = WriteOutcome::collect(&lake.run(Arc::new(write)).await.unwrap()).unwrap();
+    let parts = optimize::rewritten(&files, &Plan::everything(&files), &written).unwrap();
+    assert_eq!((parts.len(), parts[0].rows, parts[0].added.len()), (1, 4096, 16));
+    lake.land(&table, &parts, limits).await.unwrap();
+    assert_eq!(lake.rows(&name).await, before);
+
+    // Sixteen squares of 16 × 16: a value of either column is in four of them.
+    for column in ["a", "b"] {
+        let with = |value: serde_json::Value| {
+            let stats = parts[0].added.iter().map(|add| add.stats.as_deref().unwrap());
+            let stats = stats.map(|stats| serde_json::from_str::<serde_json::Value>(stats).unwrap());
+            let bound = |stats: &serde_json::Value, bound: &str| stats[bound][column].to_string();
+            stats
+                .filter(|stats| {
+                    bound(stats, "minValues") <= value.to_string() && value.to_string() <= bound(stats, "maxValues")
+                })
+                .count()
+        };
+        let value = if column == "a" { serde_json::json!(20) } else { serde_json::json!("b20") };
+        assert!(with(value) <= 6, "{column}");
+    }
 }
