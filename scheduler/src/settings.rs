@@ -106,6 +106,14 @@ pub struct Settings {
     #[arg(long, default_value = "128MiB", value_parser = parse_size)]
     pub merge_keys_memory: u64,
 
+    /// Small files of a table, below half of target_file_size, from which on a merge is followed by an optimization; 0 is never
+    #[arg(long, default_value_t = 32)]
+    pub auto_optimize_small_files: usize,
+
+    /// Percent of a table's rows that are retired from which on a merge is followed by an optimization; 0 is never
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub auto_optimize_retired_percent: u32,
+
     /// Time zone of timestamps that have no offset, and of date functions
     #[arg(long, default_value = "UTC", value_parser = parse_time_zone)]
     pub time_zone: String,

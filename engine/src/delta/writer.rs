@@ -1,6 +1,6 @@
 //! Writes one partition's rows as Parquet files of a bounded size, with bounded memory, and leaves nothing behind when it is stopped.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, io, sync::Arc, time::SystemTime};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
@@ -67,6 +67,8 @@ pub struct FileWritten {
     pub add: Add,
     /// Rows in it.
     pub rows: u64,
+    /// What [`FileWriter::come_from`] told of them.
+    pub origins: BTreeSet<i32>,
 }
 
 /// The files of one partition. Dropped before [`FileWriter::finish`], it deletes what it wrote.
@@ -81,6 +83,8 @@ pub struct FileWriter {
     id: Uuid,
     memory: MemoryReservation,
     open: Option<OpenFile>,
+    /// Where the rows of the open file come from.
+    origins: BTreeSet<i32>,
     done: Vec<FileWritten>,
 }
 
@@ -128,8 +132,14 @@ impl FileWriter {
             id,
             memory,
             open: None,
+            origins: BTreeSet::new(),
             done: Vec::new(),
         })
+    }
+
+    /// Tells of the rows that are written next which files they were in.
+    pub fn come_from(&mut self, files: impl IntoIterator<Item = i32>) {
+        self.origins.extend(files);
     }
 
     /// Appends rows. The batch has the writer's schema.
@@ -191,7 +201,7 @@ impl FileWriter {
             stats: Some(stats),
             ..Add::default()
         };
-        self.done.push(FileWritten { add, rows });
+        self.done.push(FileWritten { add, rows, origins: std::mem::take(&mut self.origins) });
         self.open = None;
         self.memory.free();
         Ok(())

@@ -17,6 +17,7 @@ use trireme_engine::{
         matching::Match,
         merge::{Touched, check_keys},
         schema,
+        write::sort_partitions,
     },
 };
 use trireme_proto::v1::{MergeAction, MergeClause, NotMatchedBySource, TableSpec};
@@ -300,6 +301,7 @@ impl Worker {
         write.settings = self.write_settings();
         write.actions = Some(merge.actions());
         let rows = session.state().create_physical_plan(&rows).await?;
+        let rows = sort_partitions(rows, &application.spec.sort_by)?;
         let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         WriteOutcome::collect(&self.run_plan("join", &session, plan, application.job).await?)
     }

@@ -13,6 +13,7 @@ use trireme_engine::{
         matching::{Found, Match, Retired},
         merge::{Touched, check, check_keys, duplicate_error, duplicate_examples_plan, rewrite_plan},
         schema,
+        write::sort_partitions,
     },
 };
 
@@ -205,6 +206,7 @@ impl Worker {
         let mut write = WriteSpec::new(&self.storage, name, merged, &application.spec.primary_key);
         write.settings = self.write_settings();
         let rows = session.state().create_physical_plan(&rows).await?;
+        let rows = sort_partitions(rows, &application.spec.sort_by)?;
         let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         WriteOutcome::collect(&self.run_plan("rewrite", session, plan, application.job).await?)
     }
