@@ -325,6 +325,9 @@ pub struct TableArguments {
     /// Delta property of a table that is made, such as delta.enableChangeDataFeed=true (repeatable)
     #[arg(long = "property", value_name = "KEY=VALUE")]
     pub properties: Vec<String>,
+    /// Result columns by which rows are sorted within each file, so that later reads and merges pass over more; comma-separated or repeated
+    #[arg(long, value_name = "COL", value_delimiter = ',')]
+    pub sort_by: Vec<String>,
 }
 
 /// What a merge does with rows, if not: update those whose key is there, insert the others.
@@ -358,9 +361,6 @@ pub enum NotMatchedBySource {
     Keep,
     /// They are deleted
     Delete,
-    /// Result columns by which rows are sorted within each file, so that later reads and merges pass over more; comma-separated or repeated
-    #[arg(long, value_name = "COL", value_delimiter = ',')]
-    pub sort_by: Vec<String>,
 }
 
 /// What becomes of bad records.

@@ -156,14 +156,12 @@ impl Reader {
                 .wrong(&entry.source, format!("there is no source `{}`", entry.source.value))
                 .hint(if hint.is_empty() { "name it under `sources`".to_string() } else { hint }));
         };
-        for (items, key) in
-            [
-                (&entry.primary_key, "primary_key"),
-                (&entry.columns, "columns"),
-                (&entry.update, "update"),
-                (&entry.sort_by, "sort_by"),
-            ]
-        {
+        for (items, key) in [
+            (&entry.primary_key, "primary_key"),
+            (&entry.columns, "columns"),
+            (&entry.update, "update"),
+            (&entry.sort_by, "sort_by"),
+        ] {
             for item in items {
                 self.not_empty(item, key)?;
             }

@@ -149,8 +149,8 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         max_bad_records: arguments.max_bad_records,
         expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
         properties: arguments.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
-        ..v1::TableSpec::default()
         sort_by: arguments.sort_by.clone(),
+        ..v1::TableSpec::default()
     })
 }
 
@@ -298,8 +298,8 @@ mod tests {
                 expectation("positive", "y >= 0 AND y = y", v1::OnFailure::Unspecified),
                 expectation("short", "length(z) < 9", v1::OnFailure::Warn),
             ],
-            ..v1::TableSpec::default()
             sort_by: vec!["y".into(), "z".into()],
+            ..v1::TableSpec::default()
         };
         assert_eq!(merge.unwrap(), Spec::Merge(v1::Merge { spec: Some(expected) }));
     }

@@ -48,7 +48,7 @@ impl Worker {
             if plan.is_empty() {
                 break;
             }
-            let parts = self.rewrite(&table, &files, &plan, spec, limits, job).await?;
+            let parts = self.rewrite_parts(&table, &files, &plan, spec, limits, job).await?;
             let label =
                 CommitLabel { job_id: job.id().to_string(), execution: started.elapsed(), ..CommitLabel::default() };
             job.phase("commit");
@@ -87,7 +87,7 @@ impl Worker {
     }
 
     /// Writes the plan's files again, uncommitted.
-    async fn rewrite(
+    async fn rewrite_parts(
         &self,
         table: &Table,
         files: &DataFiles,
