@@ -243,22 +243,22 @@ fn what_can_not_be_is_refused_before_any_work() {
         let line = ["merge", "--table", "a.t", "--source", "a.s", "--pk", "id"];
         cluster.cli(&[&line[..], more].concat())
     };
-    merge(&["--when-matched", "update_if=source.y = 1"]).failed(1, &["there is no column `source.y`"]);
-    merge(&["--when-matched", "update_if=x = 1"]).failed(1, &["`x` is a column of several tables", "`target.`"]);
-    merge(&["--when-matched", "update_if=source.x"]).failed(1, &["the condition is string, not boolean"]);
+    merge(&["--when-matched", "update_if=source.y = 1"]).failed(64, &["there is no column `source.y`", "`id`, `x`"]);
+    merge(&["--when-matched", "update_if=x = 1"]).failed(64, &["`x` is a column of several tables", "`target.`"]);
+    merge(&["--when-matched", "update_if=source.x"]).failed(64, &["the condition is string, not boolean"]);
     merge(&["--when-matched", "replace"]).failed(64, &["`replace` is no clause", "`update`"]);
     merge(&["--when-matched", "update", "--when-matched", "ignore"]).failed(64, &["never reached"]);
     merge(&["--when-matched", "ignore", "--when-not-matched", "ignore"]).failed(64, &["ignores every row"]);
     merge(&["--update", "id"]).failed(64, &["in the primary key"]);
-    merge(&["--update", "y"]).failed(1, &["`y`, which the source does not have", "id, x"]);
-    merge(&["--history", "--valid-from", "x"]).failed(1, &["`x`, which is no timestamp or date"]);
+    merge(&["--update", "y"]).failed(64, &["`y`, which the source does not have", "id, x"]);
+    merge(&["--history", "--valid-from", "x"]).failed(64, &["`x`, which is no timestamp or date"]);
     merge(&["--property", "delta.appendOnly=true"]).failed(64, &["`delta.appendOnly`", "delta.enableChangeDataFeed"]);
     merge(&["--property", "delta.enableChangeDataFeed=yes"]).failed(64, &["can't be `yes`", "`true` or `false`"]);
     assert!(cluster.json(&["tables", "list"]).done().json_lines().is_empty(), "nothing was made");
     merge(&[]).done();
     cluster.deliver("a.s", "s.csv", "id,x\n1,3\n");
     let before = cluster.state();
-    merge(&["--property", COPY_ON_WRITE]).failed(1, &["delta.enableDeletionVectors: true", "`false`"]);
-    merge(&["--history"]).failed(1, &["is there and is no history"]);
+    merge(&["--property", COPY_ON_WRITE]).failed(64, &["delta.enableDeletionVectors: true", "`false`"]);
+    merge(&["--history"]).failed(64, &["is there and is no history"]);
     assert_eq!(cluster.state(), before);
 }

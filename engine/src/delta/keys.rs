@@ -471,7 +471,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_set_has_its_keys_and_counts_those_that_came_again(
-            keys in prop::collection::vec(prop_oneof![any::<u128>(), (0..40u128).prop_map(|n| n << 125 | n % 3)], 0..400),
+            keys in prop::collection::vec(prop_oneof![any::<u128>(), (0..40u128).prop_map(|n| (n << 125) | (n % 3))], 0..400),
             others in prop::collection::vec(any::<u128>(), 0..50), threads in 1..5usize,
         ) {
             let mut sorted = keys.clone();

@@ -354,7 +354,7 @@ impl WriteTask {
             .chain(bad)
             .chain(keys)
             .chain(changes)
-            .chain([Written::Summary(self.summary)])
+            .chain([Written::Summary(Box::new(self.summary))])
             .map(|row| serde_json::to_string(&row).map_err(|error| DataFusionError::External(Box::new(error))))
             .collect::<DataFusionResult<Vec<_>>>()?;
         let column: ArrayRef = Arc::new(StringArray::from(rows));

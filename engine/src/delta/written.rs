@@ -57,7 +57,7 @@ pub enum Written {
         rows: u64,
     },
     /// The end of a partition; every partition has exactly one.
-    Summary(WriteSummary),
+    Summary(Box<WriteSummary>),
 }
 
 /// Row counts of one partition, or of several added up.
@@ -155,7 +155,7 @@ impl WriteOutcome {
                     }
                     Written::Summary(summary) => {
                         outcome.partitions += 1;
-                        outcome.summary.add(summary);
+                        outcome.summary.add(*summary);
                     }
                 }
             }

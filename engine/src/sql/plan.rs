@@ -405,7 +405,9 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
                     Some(relation) => format!("{relation}.{}", field.name),
                     None => field.name.clone(),
                 };
-                let mut names: Vec<String> = valid_fields.iter().map(|column| spelled(&column.name)).collect();
+                let of_it = |column: &&Column| field.relation.is_none() || column.relation == field.relation;
+                let mut names: Vec<String> =
+                    valid_fields.iter().filter(of_it).map(|column| spelled(&column.name)).collect();
                 names.dedup();
                 let hint = suggest::hint(&field.name, "columns", names.iter().map(String::as_str));
                 return Error::new(Code::InvalidSql, format!("{place}there is no column `{name}`")).hint(hint);

@@ -427,10 +427,12 @@ proptest! {
     }
 }
 
+/// Rows of a day: since when, and value, by key.
+type Delivery = BTreeMap<i64, (Option<i64>, Option<i64>)>;
 /// What a history has of one key, oldest first: since when, until when, value.
 type Past = BTreeMap<i64, Vec<(i64, Option<i64>, Option<i64>)>>;
 
-fn delivery(rows: &BTreeMap<i64, (Option<i64>, Option<i64>)>) -> RecordBatch {
+fn delivery(rows: &Delivery) -> RecordBatch {
     let at = rows.values().map(|(at, _)| *at).collect::<TimestampMicrosecondArray>().with_timezone("UTC");
     RecordBatch::try_from_iter_with_nullable([
         ("k", Arc::new(rows.keys().copied().collect::<Int64Array>()) as ArrayRef, true),
@@ -441,12 +443,7 @@ fn delivery(rows: &BTreeMap<i64, (Option<i64>, Option<i64>)>) -> RecordBatch {
 }
 
 /// What a history does with a delivery; `by_column` takes the moments of `at`, else all are `moment`.
-fn remember(
-    past: &mut Past,
-    rows: &BTreeMap<i64, (Option<i64>, Option<i64>)>,
-    by_column: bool,
-    moment: i64,
-) -> (u64, u64, u64) {
+fn remember(past: &mut Past, rows: &Delivery, by_column: bool, moment: i64) -> (u64, u64, u64) {
     let (mut inserted, mut updated, mut ignored) = (0, 0, 0);
     for (key, (at, value)) in rows {
         let from = if by_column { at.unwrap_or(moment) } else { moment };
@@ -471,12 +468,7 @@ fn remember(
     (inserted, updated, ignored)
 }
 
-async fn replay_history(
-    deliveries: Vec<BTreeMap<i64, (Option<i64>, Option<i64>)>>,
-    by_column: bool,
-    vectors: bool,
-    changes: bool,
-) {
+async fn replay_history(deliveries: Vec<Delivery>, by_column: bool, vectors: bool, changes: bool) {
     let lake = lake(vectors, changes);
     let table = name("test.past");
     let mut past = Past::new();
