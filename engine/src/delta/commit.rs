@@ -26,6 +26,7 @@ use super::{
     clauses::{Clauses, IS_CURRENT, Inserts, Matched},
     feature,
     files::{rows, size},
+    optimize::Limits,
     table::{Table, log_store},
 };
 use crate::{
@@ -120,8 +121,8 @@ pub struct OptimizeCommit<'a> {
     pub added: Vec<Add>,
     /// Columns along whose Z-order the rows are; empty for files that were only packed.
     pub z_order: &'a [String],
-    /// Bytes of a file that were aimed at.
-    pub target_bytes: u64,
+    /// Which files were to be rewritten.
+    pub limits: Limits,
     /// Nobody asked for it but the scheduler.
     pub automatic: bool,
 }
@@ -203,10 +204,10 @@ pub async fn optimize(table: &Table, optimize: OptimizeCommit<'_>, label: &Commi
 }
 
 /// Whether the newest commit of the table is an optimization with these settings.
-pub async fn is_optimized(table: &Table, z_order: &[String], target_bytes: u64) -> Result<bool> {
+pub async fn is_optimized(table: &Table, z_order: &[String], limits: Limits) -> Result<bool> {
     let Some(entry) = table.log().read_commit_entry(table.version()).await? else { return Ok(false) };
     let Ok(actions) = get_actions(table.version(), &entry) else { return Ok(false) };
-    let wanted = optimize_parameters(z_order, target_bytes);
+    let wanted = optimize_parameters(z_order, limits);
     Ok(actions.iter().any(|action| match action {
         Action::CommitInfo(info) if info.operation.as_deref() == Some(OPTIMIZE) => {
             let given = info.operation_parameters.as_ref();
@@ -353,12 +354,16 @@ fn clauses_info(clauses: &Clauses) -> (Value, Value, Value) {
 const OPTIMIZE: &str = "OPTIMIZE";
 
 /// What tells one kind of optimization from another.
-fn optimize_parameters(z_order: &[String], target_bytes: u64) -> Vec<(&'static str, String)> {
-    vec![("zOrderBy", json!(z_order).to_string()), ("targetSize", target_bytes.to_string())]
+fn optimize_parameters(z_order: &[String], limits: Limits) -> Vec<(&'static str, String)> {
+    vec![
+        ("zOrderBy", json!(z_order).to_string()),
+        ("targetSize", limits.target_bytes.to_string()),
+        ("retiredPercent", limits.retired_percent.to_string()),
+    ]
 }
 
 fn optimize_info(optimize: &OptimizeCommit<'_>) -> Info {
-    let OptimizeCommit { removed, added, z_order, target_bytes, automatic } = optimize;
+    let OptimizeCommit { removed, added, z_order, limits, automatic } = optimize;
     let mut sizes: Vec<u64> = added.iter().map(size).collect();
     sizes.sort_unstable();
     let at = |percent: usize| sizes.get(sizes.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0);
@@ -366,7 +371,7 @@ fn optimize_info(optimize: &OptimizeCommit<'_>) -> Info {
     let parameters = [("predicate", "[]".to_string()), ("auto", automatic.to_string())];
     Info {
         operation: OPTIMIZE,
-        parameters: parameters.into_iter().chain(optimize_parameters(z_order, *target_bytes)).collect(),
+        parameters: parameters.into_iter().chain(optimize_parameters(z_order, *limits)).collect(),
         metrics: vec![
             ("numAddedFiles", added.len() as u64),
             ("numRemovedFiles", removed.len() as u64),

@@ -3,13 +3,13 @@
 //! The job is in no queue of its table. What it has rewritten is committed after whatever came between; a part whose files another job changed is
 //! thrown away, and planned again.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use arrow::compute::concat_batches;
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
-        CommitLabel, DataFiles, DeltaWriteExec, Table, WriteOutcome, WriteSpec, commit,
+        CommitLabel, DataFiles, DeltaWriteExec, Table, WriteOutcome, WriteSpec, catalog, commit,
         commit::OptimizeCommit,
         feature,
         optimize::{self, Limits, Plan, RETIRED_PERCENT, Rewritten},
@@ -37,7 +37,7 @@ impl Worker {
             job.phase("plan");
             let table = Table::require(&self.storage, &name).await?;
             feature::check_writable(&table, false)?;
-            if commit::is_optimized(&table, &spec.z_order, limits.target_bytes).await? {
+            if commit::is_optimized(&table, &spec.z_order, limits).await? {
                 break;
             }
             let files = table.files()?;
@@ -80,7 +80,7 @@ impl Worker {
 
     pub(super) async fn check_optimize(&self, spec: &Optimize) -> Result<()> {
         self.limits(spec)?;
-        let table = trireme_engine::delta::catalog::open(&self.storage, &spec.table.parse()?).await?;
+        let table = catalog::open(&self.storage, &spec.table.parse()?).await?;
         feature::check_writable(&table, false)?;
         let schema = table.arrow_schema()?;
         ZOrder::check(&schema, &spec.z_order)
@@ -118,7 +118,7 @@ impl Worker {
                 (session, rows)
             }
         };
-        let physical = std::sync::Arc::new(DeltaWriteExec::try_new(rows, std::sync::Arc::new(write))?);
+        let physical = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         let written = WriteOutcome::collect(&self.run_plan("optimize", &session, physical, job).await?)?;
         let rewritten = optimize::rewritten(files, plan, &written);
         if rewritten.is_err() {
@@ -153,7 +153,7 @@ impl Worker {
                 removed: parts.iter().flat_map(|part| part.removed.clone()).collect(),
                 added: parts.iter().flat_map(|part| part.added.clone()).collect(),
                 z_order: &spec.z_order,
-                target_bytes: limits.target_bytes,
+                limits,
                 automatic: spec.automatic,
             };
             let (added, removed) = (commit.added.len() as u64, commit.removed.len() as u64);

@@ -237,7 +237,7 @@ impl Lake {
             removed: parts.iter().flat_map(|part| part.removed.clone()).collect(),
             added: parts.iter().flat_map(|part| part.added.clone()).collect(),
             z_order: &[],
-            target_bytes: limits.target_bytes,
+            limits,
             automatic: false,
         };
         commit::optimize(table, commit, &CommitLabel::default()).await

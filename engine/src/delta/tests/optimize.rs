@@ -63,9 +63,11 @@ async fn small_files_become_one_and_a_second_time_there_is_nothing_to_do() {
         let files = after.files().unwrap();
         assert_eq!((files.len(), files.rows(), files.adds()[0].deletion_vector.is_some()), (1, Some(41), false));
         assert!(Plan::new(&files, LIMITS).is_empty());
-        assert!(commit::is_optimized(&after, &[], LIMITS.target_bytes).await.unwrap());
-        assert!(!commit::is_optimized(&after, &["k".to_string()], LIMITS.target_bytes).await.unwrap());
-        assert!(!commit::is_optimized(&table, &[], LIMITS.target_bytes).await.unwrap());
+        assert!(commit::is_optimized(&after, &[], LIMITS).await.unwrap());
+        assert!(!commit::is_optimized(&after, &["k".to_string()], LIMITS).await.unwrap());
+        let more = Limits { retired_percent: 1, ..LIMITS };
+        assert!(!commit::is_optimized(&after, &[], more).await.unwrap(), "it may rewrite other files");
+        assert!(!commit::is_optimized(&table, &[], LIMITS).await.unwrap());
 
         // The protocol's mark of a commit that leaves the data as it is, and what history tells.
         let entry = after.log().read_commit_entry(2).await.unwrap().unwrap();
