@@ -174,7 +174,8 @@ def day(bench, options):
             asides.append(f"{row.title}, downloads {both('download')}, loads as jobs of `load` {both('plain-load')}")
     table(f"A day of {options.size}, and the next one merged into it: wall s / CPU s",
           ["", "load streams", "load reviews", "merge streams", "merge reviews", "six questions", "the four together", "peak GB"], lines)
-    print(f"\nNot counted: {'; '.join(asides)}.", flush=True)
+    if asides:
+        print(f"\nNot counted: {'; '.join(asides)}.", flush=True)
 
 
 def large(bench, options):
@@ -333,7 +334,8 @@ def main():
     flags = " ".join(["", *options.scheduler_flag, *options.executor_flag])
     versions = sorted({package.replace("==", " ") for name in options.peers for package in PEERS[name].packages})
     print(f"{options.size} a day, {os.cpu_count()} cores, medians of {options.runs}, {time.strftime('%Y-%m-%d')}."
-          f" Trireme: {options.executors} executors of 1 vcore and {options.memory}{flags}. Peers, with all cores: {', '.join(versions)}.", flush=True)
+          f" Trireme: {options.executors} executors of 1 vcore and {options.memory}{flags}. Peers, on all cores:"
+          f" {', '.join(versions)}.", flush=True)
     bench = Bench(options)
     if "day" in options.only:
         day(bench, options)

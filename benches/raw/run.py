@@ -12,25 +12,15 @@ import argparse
 import json
 import os
 import shutil
-import signal
-import socket
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-BINARIES = REPOSITORY / "target/release"
-WORK = REPOSITORY / "target/bench"
-PACKAGES = ["duckdb==2.0.0", "polars==2.1.0", "deltalake==1.6.6", "pyarrow==26.0.1"]
-TICK = os.sysconf("SC_CLK_TCK")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import common  # noqa: E402
+from common import BINARIES, REVIEWS, STREAMS, WORK, Cluster, measured, medians, table  # noqa: E402
 
-STREAMS = ["to_timestamp(start_at) AS start_at", "to_timestamp(end_at) AS end_at", "lower(movie_title) AS movie_title", "user_email",
-           "CAST(size_mb AS double) AS size_mb"]
-REVIEWS = ["lower(content.text) AS text", "CAST(rating.rate AS int) AS rate_value",
-           "transform(books, x -> lower(x.metadata.title)) AS book_titles", "transform(movies, x -> lower(x.title)) AS movie_titles",
-           "to_timestamp(created) AS created_at"]
+PACKAGES = ["duckdb==2.0.0", "polars==2.1.0", "deltalake==1.6.6", "pyarrow==26.0.1"]
 # name: folder of the generated data, file, expressions
 FILES = {
     "array": ("array", "reviews.json", REVIEWS),
@@ -46,49 +36,11 @@ def path_of(name):
 
 def generate(size):
     for layout in ("array", "ndjson"):
-        folder, mark = WORK / "raw" / layout, WORK / "raw" / f"{layout}-{size}"
-        if mark.exists():
-            continue
-        shutil.rmtree(folder, ignore_errors=True)
-        for old in (WORK / "raw").glob(f"{layout}-*"):
-            old.unlink()
-        command = [BINARIES / "trireme-sample", "--size", size, "--days", "1", "--seed", "7", "--json", layout, "--out", folder]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        mark.touch()
+        common.generate(WORK / "raw" / layout, size, layout, days=1)
 
 
 def python():
-    venv = WORK / "venv"
-    mark = venv / ("-".join(PACKAGES).replace("==", "_") + ".installed")
-    if not mark.exists():
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        subprocess.run([venv / "bin/pip", "install", "--quiet", *PACKAGES], check=True)
-        mark.touch()
-    return venv / "bin/python"
-
-
-def measured(command, environment=None):
-    """Runs a process to its end: wall seconds, CPU seconds, peak resident bytes, what it printed."""
-    started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})})
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
-    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, printed
-
-
-def medians(runs):
-    return [statistics.median(column) for column in zip(*runs)]
-
-
-def table(title, head, rows):
-    print(f"\n{title}\n")
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+    return common.python("raw", PACKAGES)
 
 
 def speed(size, seconds):
@@ -188,63 +140,6 @@ def core(runs):
 
 # Clusters.
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Cluster:
-    def __init__(self, executors, memory):
-        self.folder = WORK / "cluster"
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        ballista, api = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{api}"
-        lake = self.folder / "lake"
-        self.processes = [self.start("scheduler", "--storage", lake, "--ballista-port", ballista, "--api-port", api, "--allowed-origins", "*")]
-        for n in range(executors):
-            self.processes.append(self.start("executor", "--scheduler", f"127.0.0.1:{ballista}", "--port", 0, "--grpc-port", 0, "--vcores", 1,
-                                             "--memory-pool-size", memory, "--storage", lake, log=f"executor-{n}"))
-        for _ in range(100):
-            if self.client("tables", "list", check=False).returncode == 0:
-                break
-            time.sleep(0.2)
-
-    def start(self, what, *flags, log=None):
-        with open(self.folder / f"{log or what}.log", "wb") as out:
-            return subprocess.Popen([BINARIES / f"trireme-{what}", *map(str, flags)], stdout=out, stderr=out)
-
-    def client(self, *arguments, check=True):
-        command = [BINARIES / "trireme", "--scheduler", self.url, "--output", "json", *map(str, arguments)]
-        return subprocess.run(command, check=check, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-    def job(self, *arguments):
-        return json.loads(self.client(*arguments).stdout)
-
-    def cpu(self):
-        def seconds(pid):
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return (int(fields[11]) + int(fields[12])) / TICK
-        return sum(seconds(process.pid) for process in self.processes)
-
-    def peaks(self):
-        def peak(pid):
-            line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-            return int(line.split()[1]) * 1024
-        return [peak(process.pid) for process in self.processes]
-
-    def stop(self):
-        for process in self.processes:
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 def clusters(runs, counts, memory):
     rows = []
     for name, (_, _, columns) in FILES.items():
@@ -331,7 +226,6 @@ def main():
     if not (BINARIES / "trireme-bench-raw").exists():
         raise SystemExit("error: no release binaries\nhint: cargo build --release --workspace")
     WORK.mkdir(parents=True, exist_ok=True)
-    (WORK / "raw").mkdir(exist_ok=True)
     generate(arguments.size)
     print(f"{arguments.size} a day, {os.cpu_count()} cores, medians of {arguments.runs}, {', '.join(PACKAGES)}, {time.strftime('%Y-%m-%d')}")
     if "core" in arguments.only:

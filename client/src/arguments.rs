@@ -199,6 +199,33 @@ Examples:
         /// Result table, `schema.table`
         #[arg(long, value_name = "S.T")]
         table: String,
+        /// Result columns by which rows are sorted within each file; comma-separated or repeated
+        #[arg(long, value_name = "COL", value_delimiter = ',')]
+        sort_by: Vec<String>,
+    },
+    /// Rewrite a table's small files, and those with many retired rows, as files of a good size; its rows stay what they are
+    #[command(after_help = "\
+It waits for no other job of the table, and none waits for it. The scheduler does this by itself after merges, see its settings
+--auto-optimize-small-files and --auto-optimize-retired-percent.
+
+Examples:
+  trireme optimize vendor.reviews
+  trireme optimize stream.streams --target-size 512MiB
+  trireme optimize vendor.reviews --retired-percent 1
+  trireme optimize stream.streams --z-order user_email,start_at")]
+    Optimize {
+        /// Table, `schema.table`
+        #[arg(value_name = "S.T")]
+        table: String,
+        /// Lay all rows out anew, near each other in these columns at once, so that filters on them pass files over
+        #[arg(long, value_name = "COLS", value_delimiter = ',')]
+        z_order: Vec<String>,
+        /// Bytes of a file, about, such as 256MiB or 1GB; a file below half of it is small [default: the scheduler's --target-file-size]
+        #[arg(long, value_name = "SIZE", value_parser = crate::units::parse_size)]
+        target_size: Option<u64>,
+        /// Rewrite a file when so many percent of its rows are retired [default: 30]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+        retired_percent: Option<u32>,
     },
     /// Print the rows of one SELECT; nothing is written
     #[command(after_help = "\
@@ -234,6 +261,7 @@ A pipeline file:
       columns:                         # optional: every field as it is
         - rating.rate AS rate_value
         - to_timestamp(created) AS created_at
+      sort_by: [created_at]            # optional: the order of rows within each file; also of a question
       order_by: created_at             # optional: of several rows with one key, the one with the greatest stays
       schema_evolution: add_columns    # optional
       on_bad_record: quarantine        # optional: what does not parse goes to quarantine.vendor_reviews; else the job fails
@@ -297,6 +325,9 @@ pub struct TableArguments {
     /// Delta property of a table that is made, such as delta.enableChangeDataFeed=true (repeatable)
     #[arg(long = "property", value_name = "KEY=VALUE")]
     pub properties: Vec<String>,
+    /// Result columns by which rows are sorted within each file, so that later reads and merges pass over more; comma-separated or repeated
+    #[arg(long, value_name = "COL", value_delimiter = ',')]
+    pub sort_by: Vec<String>,
 }
 
 /// What a merge does with rows, if not: update those whose key is there, insert the others.

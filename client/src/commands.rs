@@ -200,7 +200,8 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
         | Command::Raw(RawCommand::Adopt { .. })
         | Command::Load { .. }
         | Command::Merge { .. }
-        | Command::Question { .. } => Err(Error::new("internal", "this command is no question to the scheduler")),
+        | Command::Question { .. }
+        | Command::Optimize { .. } => Err(Error::new("internal", "this command is no question to the scheduler")),
     }
 }
 

@@ -156,9 +156,12 @@ impl Reader {
                 .wrong(&entry.source, format!("there is no source `{}`", entry.source.value))
                 .hint(if hint.is_empty() { "name it under `sources`".to_string() } else { hint }));
         };
-        for (items, key) in
-            [(&entry.primary_key, "primary_key"), (&entry.columns, "columns"), (&entry.update, "update")]
-        {
+        for (items, key) in [
+            (&entry.primary_key, "primary_key"),
+            (&entry.columns, "columns"),
+            (&entry.update, "update"),
+            (&entry.sort_by, "sort_by"),
+        ] {
             for item in items {
                 self.not_empty(item, key)?;
             }
@@ -275,6 +278,7 @@ impl Reader {
             when_not_matched_by_source: by_source.into(),
             update: values(&entry.update),
             history,
+            sort_by: values(&entry.sort_by),
         })
     }
 
@@ -323,12 +327,16 @@ impl Reader {
 
     fn question(&self, name: &Spanned<String>, entry: &file::QuestionEntry) -> Result<v1::Question> {
         check_table(&name.value).map_err(|error| self.at(name, error))?;
+        for column in &entry.sort_by {
+            self.not_empty(column, "sort_by")?;
+        }
         let path = self.folder.join(&entry.sql.value);
         Ok(v1::Question {
             table: name.value.clone(),
             sql: read_sql(&path).map_err(|error| self.at(&entry.sql, error))?,
             sql_file: path.display().to_string(),
             location: Some(self.location(name)),
+            sort_by: entry.sort_by.iter().map(|column| column.value.clone()).collect(),
         })
     }
 

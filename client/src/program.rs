@@ -129,7 +129,10 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
         Command::Raw(RawCommand::Adopt { source, format }) => spec::adopt(source, *format)?,
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
         Command::Merge { table, primary_key, versions, clauses } => spec::merge(table, primary_key, versions, clauses)?,
-        Command::Question { sql, table } => spec::question(sql, table)?,
+        Command::Question { sql, table, sort_by } => spec::question(sql, table, sort_by)?,
+        Command::Optimize { table, z_order, target_size, retired_percent } => {
+            spec::optimize(table, z_order, *target_size, *retired_percent)?
+        }
         Command::Raw(_) | Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
     }))
 }

@@ -79,13 +79,31 @@ fn several(arguments: &VersionsArguments) -> Result<Option<v1::Versions>> {
 }
 
 /// `question`
-pub fn question(sql: &Path, table: &str) -> Result<Spec> {
+pub fn question(sql: &Path, table: &str, sort_by: &[String]) -> Result<Spec> {
     check_table(table)?;
     Ok(Spec::Question(v1::Question {
         table: table.to_string(),
         sql: read_sql(sql)?,
         sql_file: sql.display().to_string(),
         location: None,
+        sort_by: sort_by.to_vec(),
+    }))
+}
+
+/// `optimize`
+pub fn optimize(
+    table: &str,
+    z_order: &[String],
+    target_size: Option<u64>,
+    retired_percent: Option<u32>,
+) -> Result<Spec> {
+    check_table(table)?;
+    Ok(Spec::Optimize(v1::Optimize {
+        table: table.to_string(),
+        z_order: z_order.to_vec(),
+        target_size: target_size.unwrap_or_default(),
+        retired_percent: retired_percent.unwrap_or_default(),
+        automatic: false,
     }))
 }
 
@@ -131,6 +149,7 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         max_bad_records: arguments.max_bad_records,
         expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
         properties: arguments.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
+        sort_by: arguments.sort_by.clone(),
         ..v1::TableSpec::default()
     })
 }
@@ -250,6 +269,8 @@ mod tests {
             "positive=y >= 0 AND y = y",
             "--expect",
             "short: warn = length(z) < 9",
+            "--sort-by",
+            "y,z",
         ]);
         let expectation = |name: &str, check: &str, on_failure: v1::OnFailure| v1::Expectation {
             name: name.into(),
@@ -277,6 +298,7 @@ mod tests {
                 expectation("positive", "y >= 0 AND y = y", v1::OnFailure::Unspecified),
                 expectation("short", "length(z) < 9", v1::OnFailure::Warn),
             ],
+            sort_by: vec!["y".into(), "z".into()],
             ..v1::TableSpec::default()
         };
         assert_eq!(merge.unwrap(), Spec::Merge(v1::Merge { spec: Some(expected) }));

@@ -28,6 +28,27 @@ pub fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// Bytes: `2GB` is 2,000,000,000, `512MiB` is 536,870,912, a bare number is bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || "not a size above zero, such as 512MiB or 2GB".to_string();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
 /// `850 ms`, `3.2 s`, `4 min 05 s`, `2 h 03 min`; nothing that is negative: clocks of two machines may differ.
 pub fn duration(duration: TimeDelta) -> String {
     let ms = duration.num_milliseconds().max(0);
@@ -53,6 +74,15 @@ pub fn rfc3339(moment: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        let sizes = ["1", "512MiB", "2GB", "3 kb", "18446744073709551615"].map(|text| parse_size(text).unwrap());
+        assert_eq!(sizes, [1, 512 << 20, 2_000_000_000, 3_000, u64::MAX]);
+        for wrong in ["", "0", "0MiB", "-1", "1.5GB", "MiB", "1XB", "18446744073709551615kB", "99999999999999999999"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn numbers_read_well() {

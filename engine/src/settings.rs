@@ -25,7 +25,7 @@ use serde_json::Value;
 
 pub use executor::ExecutorSettings;
 pub use log::{LogFormat, LogSettings};
-pub use value::{parse_duration, parse_size, parse_time_zone};
+pub use value::{parse_duration, parse_share, parse_size, parse_time_zone};
 
 use crate::error::{Code, Error, Result};
 

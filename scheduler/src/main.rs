@@ -60,7 +60,10 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
         split_size: settings.split_size,
         copy: settings.raw_seekable_copy,
         target_file_size: settings.target_file_size,
+        key_bloom_fpp: settings.key_bloom_fpp,
         merge_keys_memory: settings.merge_keys_memory,
+        auto_optimize_small_files: settings.auto_optimize_small_files,
+        auto_optimize_retired_percent: settings.auto_optimize_retired_percent,
         range_size: settings.range_size,
         origin_timeout: settings.origin_timeout,
         allowed_origins: AllowedOrigins::new(settings.allowed_origins.clone())

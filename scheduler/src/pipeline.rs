@@ -82,6 +82,7 @@ fn promised(makers: &BTreeMap<Target, usize>) -> Promised {
         match target {
             Target::Source(source) => promised.sources.insert(source.clone()),
             Target::Table(table) => promised.tables.insert(table.clone()),
+            Target::Layout(_) => false,
         };
     }
     promised

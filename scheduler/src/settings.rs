@@ -6,13 +6,13 @@ use tokio::net::{TcpListener, lookup_host};
 use trireme_engine::{
     Result,
     raw::CopyPolicy,
-    settings::{LogSettings, invalid, parse_duration, parse_size, parse_time_zone, read_secret, variable},
+    settings::{LogSettings, invalid, parse_duration, parse_share, parse_size, parse_time_zone, read_secret, variable},
 };
 
 use crate::{auth::ApiToken, jobs::JobOptions};
 
 /// Plans and commits the jobs of a Trireme cluster, and serves its API.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Parser)]
+#[derive(Debug, Clone, PartialEq, clap::Parser)]
 #[command(name = "trireme-scheduler", version)]
 pub struct Settings {
     /// Address to listen on, for clients and for executors
@@ -99,9 +99,20 @@ pub struct Settings {
     #[arg(long, default_value = "128MiB", value_parser = parse_size)]
     pub target_file_size: u64,
 
+    /// False positives of the Bloom filters of key columns, by which small merges pass over files; 0: no filters, 0.0001: 2.4 bytes a row
+    #[arg(long, default_value = "0.0001", value_parser = parse_share)]
+    pub key_bloom_fpp: f64,
     /// Memory of an executor that the keys of a merge may take (17 bytes a row of the source); more are looked for in turns
     #[arg(long, default_value = "128MiB", value_parser = parse_size)]
     pub merge_keys_memory: u64,
+
+    /// Small files of a table, below half of target_file_size, from which on a merge is followed by an optimization; 0 is never
+    #[arg(long, default_value_t = 32)]
+    pub auto_optimize_small_files: usize,
+
+    /// Percent of a table's rows that are retired from which on a merge is followed by an optimization; 0 is never
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub auto_optimize_retired_percent: u32,
 
     /// Time zone of timestamps that have no offset, and of date functions
     #[arg(long, default_value = "UTC", value_parser = parse_time_zone)]

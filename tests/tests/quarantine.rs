@@ -1,7 +1,7 @@
 //! Bad records and failed expectations: where they go, what is told of them, and that they are there exactly once.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
 
-use std::fs;
+use std::{fs, io::Write};
 
 use serde_json::{Value, json};
 use trireme_tests::{
@@ -50,6 +50,32 @@ const BAD: [&str; 5] =
 
 fn quarantined(cluster: &Cluster, table: &str) -> Vec<Value> {
     cluster.sql(&format!("SELECT * FROM quarantine.{table} ORDER BY version, byte_offset"))
+}
+
+#[test]
+fn places_in_compressed_deliveries_are_those_of_the_text() {
+    let cluster = cluster();
+    let day = Delivery::array(0..600, 11, &BAD);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(day.text.as_bytes()).unwrap();
+    let forms = [
+        ("gz", "day.json.gz", gzip.finish().unwrap()),
+        ("zst", "day.json.zst", zstd::stream::encode_all(day.text.as_bytes(), 1).unwrap()),
+    ];
+    for (name, file, bytes) in forms {
+        let (table, source) = (format!("a.{name}"), format!("raw.{name}"));
+        cluster.deliver(&source, file, bytes);
+        let flags = ["-t", "id", "--pk", "id", "--on-bad-record", "quarantine"];
+        let job =
+            cluster.json(&[&["merge", "--table", &table, "--source", &source], &flags[..]].concat()).done().json();
+        let counts = ["rows_inserted", "rows_quarantined"].map(|name| job["metrics"][name].as_u64().unwrap());
+        assert_eq!(counts, [day.good, day.bad.len() as u64], "{job}");
+        let places = quarantined(&cluster, &format!("a_{name}")).into_iter().map(|row| {
+            let number = |name: &str| row[name].as_u64().unwrap() as usize;
+            (number("byte_offset"), number("line"), row["raw"].as_str().unwrap().to_string())
+        });
+        assert_eq!(places.collect::<Vec<_>>(), day.bad, "{file}");
+    }
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(super) struct TableEntry {
     #[serde(default)]
     pub update: Vec<Spanned<String>>,
     pub valid_from: Option<Spanned<String>>,
+    #[serde(default)]
+    pub sort_by: Vec<Spanned<String>>,
 }
 
 /// Clauses of a merge, written as `update`, as `update_if: PREDICATE`, or as a list of both.
@@ -77,6 +79,8 @@ pub(super) struct ExpectationEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct QuestionEntry {
     pub sql: Spanned<String>,
+    #[serde(default)]
+    pub sort_by: Vec<Spanned<String>>,
 }
 
 /// A mapping in the file's order, with the places of its keys. YAML's own check refuses a key that is there twice.

@@ -55,9 +55,9 @@ tables:
     expect:
       - { name: has text, check: text IS NOT NULL, on_failure: warn }
       - { name: has titles, check: size(book_titles) > 0 }
-  stream.streams: { source: stream.streams, mode: overwrite }
+  stream.streams: { source: stream.streams, mode: overwrite, sort_by: [b, a] }
 questions:
-  analytics.one: { sql: q.sql }
+  analytics.one: { sql: q.sql, sort_by: [one] }
 ";
 
 #[test]
@@ -95,6 +95,7 @@ fn a_pipeline_is_read() {
                     ..Default::default()
                 }),
                 location: at(25, 3),
+                sort_by: vec!["b".into(), "a".into()],
                 ..Default::default()
             }),
         }],
@@ -115,6 +116,7 @@ fn a_pipeline_is_read() {
                 primary_key: vec!["created_at".into()],
                 r#where: "created IS NOT NULL".into(),
                 order_by: "created_at DESC".into(),
+                sort_by: vec![],
                 schema_evolution: v1::SchemaEvolution::AddColumns.into(),
                 location: at(9, 3),
                 on_bad_record: v1::OnBadRecord::Quarantine.into(),
@@ -139,6 +141,7 @@ fn a_pipeline_is_read() {
             sql: "SELECT 1 AS one".into(),
             sql_file: format!("{root}/q.sql"),
             location: at(27, 3),
+            sort_by: vec!["one".into()],
         }],
     };
     assert_eq!(pipeline, expected);

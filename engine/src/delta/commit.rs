@@ -1,10 +1,11 @@
 //! Commits: one per job, all or nothing, exactly once, and never over somebody else's change.
 //!
 //! A commit is strict: it takes the version after the one the job was planned on. When another writer took that version, the job must
-//! be planned again ([`Code::Conflict`]), unless what came between changed nothing (a VACUUM's marks, another application's `txn`).
+//! be planned again ([`Code::Conflict`]), unless what came between changed nothing (a VACUUM's marks, another application's `txn`). A commit that
+//! only moves rows to other files ([`optimize`]) also comes after changes of other files.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -25,6 +26,7 @@ use super::{
     clauses::{Clauses, IS_CURRENT, Inserts, Matched},
     feature,
     files::{rows, size},
+    optimize::Limits,
     table::{Table, log_store},
 };
 use crate::{
@@ -59,6 +61,8 @@ pub struct CommitLabel {
     pub newest: Option<Txn>,
     /// How long the job ran.
     pub execution: Duration,
+    /// Columns by which the job sorts rows within files: what the table is to say of itself ([`feature::SORT_BY`]). Empty: what it says stays.
+    pub sort_by: Vec<String>,
 }
 
 /// How a commit ended.
@@ -108,6 +112,21 @@ pub struct MergeCommit<'a> {
     pub counts: MergeCounts,
 }
 
+/// Files that hold the rows of others, ready to be committed.
+#[derive(Debug, Clone)]
+pub struct OptimizeCommit<'a> {
+    /// Files of the table whose rows are in `added` now, as the table has them.
+    pub removed: Vec<Add>,
+    /// Uncommitted files.
+    pub added: Vec<Add>,
+    /// Columns along whose Z-order the rows are; empty for files that were only packed.
+    pub z_order: &'a [String],
+    /// Which files were to be rewritten.
+    pub limits: Limits,
+    /// Nobody asked for it but the scheduler.
+    pub automatic: bool,
+}
+
 /// Makes a table out of uncommitted files: version 0. [`Code::Conflict`] when the table exists by now.
 ///
 /// The protocol is what `properties` ask for, see [`feature::protocol_for`].
@@ -122,13 +141,17 @@ pub async fn create(
     feature::check_properties(name, properties)?;
     let protocol: Protocol = serde_json::from_value(feature::protocol_for(properties))
         .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let metadata = new_metadata(schema, Vec::<String>::new(), properties.clone())
+    let mut properties = properties.clone();
+    if !label.sort_by.is_empty() {
+        properties.insert(feature::SORT_BY.to_string(), label.sort_by.join(","));
+    }
+    let metadata = new_metadata(schema, Vec::<String>::new(), properties)
         .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let info = overwrite_info(&files, 0, 0);
     let mut actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
     actions.extend(files.into_iter().map(Action::Add));
     let log = log_store(storage, name)?;
-    Attempt { storage, name, log: &log, base: None, label }.commit(info, actions).await
+    Attempt { storage, name, log: &log, base: None, label, moved: None }.commit(info, actions).await
 }
 
 /// Replaces all rows, and the schema where it differs, of the version `table` was opened at.
@@ -136,8 +159,8 @@ pub async fn overwrite(table: &Table, schema: &StructType, files: Vec<Add>, labe
     feature::check_writable(table, true)?;
     let old = table.files()?;
     let info = overwrite_info(&files, old.len(), old.bytes());
-    let mut actions = evolve(table, schema)?;
-    actions.extend(old.adds().iter().map(remove));
+    let mut actions = evolve(table, schema, label)?;
+    actions.extend(old.adds().iter().map(|add| remove(add, true)));
     actions.extend(files.into_iter().map(Action::Add));
     Attempt::on(table, label).commit(info, actions).await
 }
@@ -161,11 +184,37 @@ pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Resu
 pub async fn merge(table: &Table, merge: MergeCommit<'_>, label: &CommitLabel) -> Result<Committed> {
     feature::check_writable(table, true)?;
     let info = merge_info(&merge);
-    let mut actions = evolve(table, merge.schema)?;
-    actions.extend(merge.touched.iter().map(remove));
+    let mut actions = evolve(table, merge.schema, label)?;
+    actions.extend(merge.touched.iter().map(|add| remove(add, true)));
     actions.extend(merge.kept.into_iter().chain(merge.new).map(Action::Add));
     actions.extend(merge.changes.into_iter().map(change));
     Attempt::on(table, label).commit(info, actions).await
+}
+
+/// Replaces files by others with the same rows. The table's data does not change (`dataChange` is false), so this comes after any commit that
+/// left the files alone which it replaces; [`Code::Conflict`] when one did not.
+pub async fn optimize(table: &Table, optimize: OptimizeCommit<'_>, label: &CommitLabel) -> Result<Committed> {
+    feature::check_writable(table, false)?;
+    let info = optimize_info(&optimize);
+    let moved = optimize.removed.iter().map(|add| add.path.as_str()).collect();
+    let removes = optimize.removed.iter().map(|add| remove(add, false));
+    let adds = optimize.added.iter().map(|add| Action::Add(Add { data_change: false, ..add.clone() }));
+    let actions = removes.chain(adds).collect();
+    Attempt { moved: Some(moved), ..Attempt::on(table, label) }.commit(info, actions).await
+}
+
+/// Whether the newest commit of the table is an optimization with these settings.
+pub async fn is_optimized(table: &Table, z_order: &[String], limits: Limits) -> Result<bool> {
+    let Some(entry) = table.log().read_commit_entry(table.version()).await? else { return Ok(false) };
+    let Ok(actions) = get_actions(table.version(), &entry) else { return Ok(false) };
+    let wanted = optimize_parameters(z_order, limits);
+    Ok(actions.iter().any(|action| match action {
+        Action::CommitInfo(info) if info.operation.as_deref() == Some(OPTIMIZE) => {
+            let given = info.operation_parameters.as_ref();
+            wanted.iter().all(|(key, value)| given.and_then(|given| given.get(*key)?.as_str()) == Some(value.as_str()))
+        }
+        _ => false,
+    }))
 }
 
 /// A checkpoint of this version, when one is due (`delta.checkpointInterval`, 10 by default). Never fails: readers do without.
@@ -185,15 +234,21 @@ pub async fn checkpoint_when_due(storage: &Storage, name: &TableName, version: u
     })
 }
 
-fn evolve(table: &Table, schema: &StructType) -> Result<Vec<Action>> {
-    if table.schema().as_ref() == schema {
+fn evolve(table: &Table, schema: &StructType, label: &CommitLabel) -> Result<Vec<Action>> {
+    let sort_by = label.sort_by.join(",");
+    let is_sorted = sort_by.is_empty() || table.property(feature::SORT_BY) == Some(sort_by.as_str());
+    if table.schema().as_ref() == schema && is_sorted {
         return Ok(Vec::new());
     }
-    // The table's id and properties stay.
-    let metadata: Metadata = table.snapshot().metadata().clone();
-    let metadata = metadata.with_schema(schema).map_err(|error| {
+    let broken = |error: deltalake_core::kernel::Error| {
         Error::new(Code::Internal, format!("the schema of table {} has no JSON form: {error}", table.name()))
-    })?;
+    };
+    // The table's id and its other properties stay.
+    let metadata: Metadata = table.snapshot().metadata().clone();
+    let mut metadata = metadata.with_schema(schema).map_err(broken)?;
+    if !is_sorted {
+        metadata = metadata.add_config_key(feature::SORT_BY.to_string(), sort_by).map_err(broken)?;
+    }
     Ok(vec![Action::Metadata(metadata)])
 }
 
@@ -202,10 +257,10 @@ fn change(add: Add) -> Action {
     Action::Cdc(AddCDCFile { path, size, partition_values, data_change: false, tags: None })
 }
 
-fn remove(add: &Add) -> Action {
+fn remove(add: &Add, data_change: bool) -> Action {
     Action::Remove(Remove {
         path: add.path.clone(),
-        data_change: true,
+        data_change,
         deletion_timestamp: Some(Utc::now().timestamp_millis()),
         extended_file_metadata: Some(true),
         partition_values: Some(add.partition_values.clone()),
@@ -296,6 +351,42 @@ fn clauses_info(clauses: &Clauses) -> (Value, Value, Value) {
     (matched.collect(), Value::Array(not_matched), absent.into_iter().collect())
 }
 
+const OPTIMIZE: &str = "OPTIMIZE";
+
+/// What tells one kind of optimization from another.
+fn optimize_parameters(z_order: &[String], limits: Limits) -> Vec<(&'static str, String)> {
+    vec![
+        ("zOrderBy", json!(z_order).to_string()),
+        ("targetSize", limits.target_bytes.to_string()),
+        ("retiredPercent", limits.retired_percent.to_string()),
+    ]
+}
+
+fn optimize_info(optimize: &OptimizeCommit<'_>) -> Info {
+    let OptimizeCommit { removed, added, z_order, limits, automatic } = optimize;
+    let mut sizes: Vec<u64> = added.iter().map(size).collect();
+    sizes.sort_unstable();
+    let at = |percent: usize| sizes.get(sizes.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0);
+    let vectors = removed.iter().filter(|add| add.deletion_vector.is_some()).count() as u64;
+    let parameters = [("predicate", "[]".to_string()), ("auto", automatic.to_string())];
+    Info {
+        operation: OPTIMIZE,
+        parameters: parameters.into_iter().chain(optimize_parameters(z_order, *limits)).collect(),
+        metrics: vec![
+            ("numAddedFiles", added.len() as u64),
+            ("numRemovedFiles", removed.len() as u64),
+            ("numAddedBytes", sizes.iter().sum()),
+            ("numRemovedBytes", removed.iter().map(size).sum()),
+            ("numDeletionVectorsRemoved", vectors),
+            ("minFileSize", at(0)),
+            ("p25FileSize", at(25)),
+            ("p50FileSize", at(50)),
+            ("p75FileSize", at(75)),
+            ("maxFileSize", at(100)),
+        ],
+    }
+}
+
 /// One change on its way into the log.
 struct Attempt<'a> {
     storage: &'a Storage,
@@ -304,6 +395,8 @@ struct Attempt<'a> {
     /// The version the change was planned on; none for a new table.
     base: Option<&'a Table>,
     label: &'a CommitLabel,
+    /// Set when the table's data stays what it is: the files whose rows are moved.
+    moved: Option<HashSet<&'a str>>,
 }
 
 /// What another writer's commit means to ours.
@@ -316,7 +409,7 @@ enum Between {
 
 impl<'a> Attempt<'a> {
     fn on(table: &'a Table, label: &'a CommitLabel) -> Self {
-        Self { storage: table.storage(), name: table.name(), log: table.log(), base: Some(table), label }
+        Self { storage: table.storage(), name: table.name(), log: table.log(), base: Some(table), label, moved: None }
     }
 
     async fn commit(self, info: Info, actions: Vec<Action>) -> Result<Committed> {
@@ -372,9 +465,14 @@ impl<'a> Attempt<'a> {
             (Action::Txn(theirs), Some(ours)) => theirs.app_id == ours.app_id && theirs.version == ours.version,
             _ => false,
         };
+        let is_moved = |path: &str| self.moved.as_ref().is_none_or(|moved| moved.contains(path));
         let rival = |action: &Action| match (action, &self.label.txn) {
             (Action::Txn(theirs), Some(ours)) => theirs.app_id == ours.app_id,
             (Action::Txn(_) | Action::CommitInfo(_), _) => false,
+            // A file that gets another deletion vector is removed and added.
+            (Action::Add(add), _) => is_moved(&add.path),
+            (Action::Remove(remove), _) => is_moved(&remove.path),
+            (Action::Cdc(_), _) => self.moved.is_none(),
             _ => true,
         };
         if actions.iter().any(info) {
@@ -427,7 +525,10 @@ impl<'a> Attempt<'a> {
                 info.parameters.into_iter().map(|(key, value)| (key.to_string(), Value::String(value))).collect(),
             ),
             read_version: self.base.map(Table::version),
-            isolation_level: Some(IsolationLevel::Serializable),
+            isolation_level: Some(match self.moved {
+                Some(_) => IsolationLevel::SnapshotIsolation,
+                None => IsolationLevel::Serializable,
+            }),
             is_blind_append: Some(false),
             engine_info: Some(concat!("trireme/", env!("CARGO_PKG_VERSION")).to_string()),
             info: more,

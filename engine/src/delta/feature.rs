@@ -67,6 +67,15 @@ pub fn check_readable(table: &Table) -> Result<()> {
 /// The property that says whether rows may be removed by deletion vectors.
 pub const DELETION_VECTORS: &str = "delta.enableDeletionVectors";
 
+/// Our property that says by which columns rows are sorted within files, comma-separated.
+pub const SORT_BY: &str = "trireme.sortBy";
+
+/// The columns of [`SORT_BY`] that the table has.
+pub fn sort_by(table: &Table) -> Vec<String> {
+    let columns = table.property(SORT_BY).unwrap_or_default().split(',').map(str::trim);
+    columns.filter(|column| table.schema().field(column).is_some()).map(str::to_string).collect()
+}
+
 /// Whether a merge may retire rows by deletion vectors; else it writes their files again.
 pub fn takes_deletion_vectors(table: &Table) -> Result<bool> {
     let is_on = table.property(DELETION_VECTORS).is_some_and(|value| value.eq_ignore_ascii_case("true"));

@@ -159,6 +159,26 @@ impl DataFiles {
         self.files.iter().zip(self.stored_rows.iter()).map(|(add, stored)| live_rows(add, *stored)).sum()
     }
 
+    /// Rows of a file that its deletion vector removes, and rows that are stored, those included; `None` when their count is not known.
+    pub fn retired(&self, file: usize) -> (u64, Option<u64>) {
+        let vector = self.files.get(file).and_then(|add| add.deletion_vector.as_ref());
+        let retired = vector.map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or(0));
+        (retired, self.stored_rows.get(file).copied().flatten())
+    }
+
+    /// Rows of a file, without those that its deletion vector removes; `None` when their count is not known.
+    pub fn live(&self, file: usize) -> Option<u64> {
+        let (retired, stored) = self.retired(file);
+        stored?.checked_sub(retired)
+    }
+
+    /// Columns from this position on that have bounds in some file.
+    pub fn bounded_columns(&self, from: usize) -> Vec<String> {
+        let columns = self.schema.fields().iter().zip(self.bounds.iter()).skip(from);
+        let known = columns.filter(|(_, bounds)| bounds.min.iter().any(|bound| !bound.is_null()));
+        known.map(|(field, _)| field.name().clone()).collect()
+    }
+
     /// Bytes of all files as they are stored.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(size).sum()

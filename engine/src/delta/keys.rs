@@ -12,8 +12,8 @@ use std::{
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::cast,
-    datatypes::{DataType, Schema, SchemaRef, TimeUnit},
+    compute::{cast, concat_batches},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     row::{RowConverter, SortField},
 };
 use datafusion::{
@@ -42,7 +42,7 @@ use siphasher::sip128::SipHasher13;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
-use super::{layout::Layout, source::ReaderWithFooter};
+use super::{bloom, layout::Layout, source::ReaderWithFooter};
 use crate::error::{Code, Error, Result};
 
 const BATCH_ROWS: usize = 8192;
@@ -135,6 +135,36 @@ impl KeyFile {
     pub(super) fn first_row(&self, group: usize) -> u64 {
         let rows = self.footer.row_groups().iter().take(group).map(|group| group.num_rows());
         u64::try_from(rows.sum::<i64>()).unwrap_or(0)
+    }
+
+    /// Whether a row group may hold one of the keys, by its Bloom filters; true where it has none.
+    pub(super) async fn may_hold(&self, group: usize, keys: &RecordBatch) -> Result<bool> {
+        let descriptor = self.footer.file_metadata().schema_descr();
+        let stored = self.footer.row_group(group);
+        let columns = keys.schema();
+        let leaves = bloom::leaves(&columns, descriptor);
+        let asked = |(field, leaf): (&Arc<Field>, Option<usize>)| {
+            leaf.filter(|leaf| stored.column(*leaf).bloom_filter_offset().is_some())
+                .filter(|leaf| bloom::is_asked(field.data_type(), &descriptor.column(*leaf)))
+        };
+        let leaves: Vec<Option<usize>> = columns.fields().iter().zip(leaves).map(asked).collect();
+        if leaves.iter().all(Option::is_none) {
+            return Ok(true);
+        }
+        let broken = |error: ParquetError| unreadable(&self.path, &error);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = ArrowReaderMetadata::try_new(self.footer.clone(), options).map_err(broken)?;
+        let reader = reader(&self.readers, &self.path, self.size)?;
+        let reader = ReaderWithFooter { reader, footer: self.footer.clone() };
+        let mut reader = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, metadata);
+        let mut filters = Vec::with_capacity(leaves.len());
+        for leaf in leaves {
+            filters.push(match leaf {
+                Some(leaf) => reader.get_row_group_column_bloom_filter(group, leaf).await.map_err(broken)?,
+                None => None,
+            });
+        }
+        Ok(bloom::may_hold(keys, &filters))
     }
 
     /// The columns of one row group, in its order and in the types that are asked for; `None` when the file lacks one of them.
@@ -266,6 +296,7 @@ impl SourceKeys {
                 .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
         })?;
         let all = Arc::new(Mutex::new(Vec::with_capacity(room)));
+        let values = (self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
         let mut groups = Vec::new();
         for (path, size) in &self.files {
             let path = Path::parse(path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
@@ -274,7 +305,7 @@ impl SourceKeys {
         }
         let readers = tokio::runtime::Handle::current().metrics().num_workers().max(1);
         let reading = stream::iter(groups).map(|(file, group)| {
-            let (source, columns, all) = (self.clone(), columns.clone(), all.clone());
+            let (source, columns, all, values) = (self.clone(), columns.clone(), all.clone(), values.clone());
             let reading = AbortOnDropHandle::new(tokio::spawn(async move {
                 let missing = || Error::new(Code::Internal, "a file of the source lacks a key column");
                 let mut batches = file.read(group, &columns)?.ok_or_else(missing)?;
@@ -287,6 +318,9 @@ impl SourceKeys {
                         }
                     })?;
                     all.lock().append(&mut hashes);
+                    if let Some(values) = &values {
+                        values.lock().push(batch);
+                    }
                 }
                 Ok::<_, Error>(())
             }));
@@ -299,7 +333,8 @@ impl SourceKeys {
             keys
         });
         let keys = keys.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-        Ok(KeySet::of_sorted(keys, Some(memory)))
+        let values = values.map(|values| concat_batches(columns, values.lock().iter())).transpose()?;
+        Ok(KeySet { values, ..KeySet::of_sorted(keys, Some(memory)) })
     }
 }
 
@@ -331,6 +366,8 @@ pub(super) struct KeySet {
     shift: u32,
     /// Keys that came more than once.
     duplicates: u64,
+    /// The keys themselves, where they are few.
+    values: Option<RecordBatch>,
     _memory: Option<MemoryReservation>,
 }
 
@@ -349,13 +386,18 @@ impl KeySet {
             duplicates += u64::from(again && (at < 2 || keys[at - 2] != *key));
         }
         starts.resize(places + 1, keys.len() as u32);
-        Self { keys, starts, shift, duplicates, _memory: memory }
+        Self { keys, starts, shift, duplicates, values: None, _memory: memory }
     }
 
     /// Whether the source has a key.
     pub(super) fn contains(&self, hash: u128) -> bool {
         let place = (hash >> self.shift) as usize;
         self.keys[self.starts[place] as usize..self.starts[place + 1] as usize].contains(&hash)
+    }
+
+    /// The keys themselves; none where they are many.
+    pub(super) fn values(&self) -> Option<&RecordBatch> {
+        self.values.as_ref()
     }
 
     /// Rows that it was made of.
@@ -422,7 +464,6 @@ mod tests {
     use std::collections::HashMap;
 
     use arrow::array::{Int32Array, Int64Array, StringArray};
-    use arrow::datatypes::Field;
     use proptest::prelude::*;
 
     use super::*;

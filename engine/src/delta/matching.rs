@@ -68,6 +68,8 @@ pub struct Matched {
     source_rows: u64,
     /// Keys that more than one of them has.
     duplicates: u64,
+    /// Row groups of the table whose keys were read.
+    groups_read: u64,
     files: Vec<Retired>,
 }
 
@@ -82,6 +84,17 @@ pub struct Retired {
     pub left: u64,
     /// Rows that are gone, those of its earlier vector included.
     pub vector: DeletionVectorDescriptor,
+}
+
+/// What came of a search.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Keys that the source has more than once.
+    pub duplicates: u64,
+    /// Row groups of the table whose keys were read; the others were ruled out by statistics or Bloom filters.
+    pub groups_read: u64,
+    /// Files with replaced rows, in the order of the list that was searched.
+    pub files: Vec<Retired>,
 }
 
 /// A search for the keys of a source.
@@ -154,10 +167,8 @@ impl Match<'_> {
         Ok(schema.project(&indices)?)
     }
 
-    /// What the tasks of [`Match::plan`] found: how many keys the source has more than once, and the files with replaced rows.
-    ///
-    /// Fails with [`Code::WorkLost`] when they do not agree about the source.
-    pub fn found(&self, batches: &[RecordBatch]) -> Result<(u64, Vec<Retired>)> {
+    /// What the tasks of [`Match::plan`] found. Fails with [`Code::WorkLost`] when they do not agree about the source.
+    pub fn found(&self, batches: &[RecordBatch]) -> Result<Found> {
         let matched: Vec<Matched> = task_outcomes(batches)?;
         let mut slices: std::collections::BTreeMap<(u32, u32), (u64, u64)> = Default::default();
         for one in &matched {
@@ -170,12 +181,13 @@ impl Match<'_> {
         if self.source.rows() != Some(rows) {
             return Err(lost(&format!("{rows} keys were read of {:?} rows of the source", self.source.rows())));
         }
+        let groups_read = matched.iter().map(|one| one.groups_read).sum();
         let mut files: Vec<Retired> = matched.into_iter().flat_map(|one| one.files).collect();
         files.sort_by_key(|file| file.candidate);
         if files.windows(2).any(|pair| pair[0].candidate == pair[1].candidate) {
             return Err(lost("a file with matches came back twice"));
         }
-        Ok((duplicates, files))
+        Ok(Found { duplicates, groups_read, files })
     }
 }
 
@@ -191,6 +203,7 @@ struct Target {
     /// Rows that were gone before.
     gone: RoaringTreemap,
     matched: RoaringTreemap,
+    groups_read: u64,
 }
 
 /// How rows are looked for whose key is not in the set, which has those of one slice.
@@ -227,7 +240,14 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
             Some(vector) => DeletionVector::resolve(vector, locate)?.load(store.as_ref()).await?,
             None => RoaringTreemap::new(),
         };
-        targets.push(Target { candidate: *candidate, file, groups, gone, matched: RoaringTreemap::new() });
+        targets.push(Target {
+            candidate: *candidate,
+            file,
+            groups,
+            gone,
+            matched: RoaringTreemap::new(),
+            groups_read: 0,
+        });
     }
 
     let (mut source_rows, mut duplicates) = (0, 0);
@@ -248,8 +268,9 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
             target.search(&set, lacks, &hasher, &columns, cancel).await?;
         }
     }
+    let groups_read = targets.iter().map(|target| target.groups_read).sum();
     let files = retire(targets, store.as_ref(), &folder).await?;
-    Ok(Matched { slices: task.slices, source_rows, duplicates, files })
+    Ok(Matched { slices: task.slices, source_rows, duplicates, groups_read, files })
 }
 
 fn cancelled() -> Error {
@@ -271,6 +292,13 @@ impl Target {
     ) -> Result<()> {
         let with_nulls = lacks.is_some_and(|lacks| lacks.with_nulls);
         for &group in &self.groups {
+            if lacks.is_none()
+                && let Some(values) = keys.values()
+                && !self.file.may_hold(group, values).await?
+            {
+                continue;
+            }
+            self.groups_read += 1;
             // A column that was added later is null in this file: no key.
             let Some(mut batches) = self.file.read(group, columns)? else {
                 if with_nulls {

@@ -4,6 +4,7 @@
 //! tells why the library's own scan, write and merge are not used for data.
 
 pub mod actions;
+mod bloom;
 pub mod catalog;
 pub mod clauses;
 pub mod codec;
@@ -15,6 +16,7 @@ mod keys;
 pub mod layout;
 pub mod matching;
 pub mod merge;
+pub mod optimize;
 pub mod quarantine;
 pub mod scan;
 pub mod schema;
@@ -24,6 +26,7 @@ pub mod table;
 pub mod write;
 pub mod writer;
 pub mod written;
+pub mod z_order;
 
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,8 @@ pub struct DeltaTableScan {
     vectors: Arc<Vec<Option<Arc<DeletionVector>>>>,
     store: ObjectStoreUrl,
     file_column: bool,
+    /// Files of each partition, whole; none: partitions are equal in bytes.
+    groups: Option<Arc<Vec<Vec<usize>>>>,
     schema: SchemaRef,
 }
 
@@ -89,6 +91,7 @@ impl DeltaTableScan {
             vectors: Arc::new(vectors),
             store: storage.object_store_url()?,
             file_column: false,
+            groups: None,
             schema,
         })
     }
@@ -99,6 +102,12 @@ impl DeltaTableScan {
         fields.push(Arc::new(Field::new(FILE_COLUMN, DataType::Int32, false)));
         self.schema = Arc::new(Schema::new(fields));
         self.file_column = true;
+        self
+    }
+
+    /// The same scan of these files only, by their positions: each group a partition of its own, whatever a filter says.
+    pub fn with_groups(mut self, groups: Vec<Vec<usize>>) -> Self {
+        self.groups = Some(Arc::new(groups));
         self
     }
 
@@ -192,7 +201,10 @@ impl TableProvider for DeltaTableScan {
             Some(columns) => columns.clone(),
             None => (0..self.schema.fields().len()).collect(),
         };
-        let kept = self.prune(state, filters)?;
+        let kept = match &self.groups {
+            Some(groups) => groups.concat(),
+            None => self.prune(state, filters)?,
+        };
         if kept.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?))));
         }
@@ -203,7 +215,10 @@ impl TableProvider for DeltaTableScan {
             )?;
         let options = state.config_options();
         let smallest = options.optimizer.repartition_file_min_size;
-        let groups = splits(files, state.config().target_partitions(), smallest);
+        let groups = match &self.groups {
+            Some(groups) => grouped(files, groups),
+            None => splits(files, state.config().target_partitions(), smallest),
+        };
         let mut parquet = TableParquetOptions::default();
         parquet.global = options.execution.parquet.clone();
         // Spark's older timestamps, which count in UTC.
@@ -237,6 +252,12 @@ fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: usize) -> Ve
         .with_repartition_file_min_size(smallest)
         .repartition_file_groups(&groups);
     split.unwrap_or_else(|| groups.to_vec())
+}
+
+/// Files that follow one another, in groups of these lengths.
+fn grouped(files: Vec<PartitionedFile>, groups: &[Vec<usize>]) -> Vec<FileGroup> {
+    let mut files = files.into_iter();
+    groups.iter().map(|group| FileGroup::new(files.by_ref().take(group.len()).collect())).collect()
 }
 
 /// Statistics of the files with columns in `order`; the file column's are its range.

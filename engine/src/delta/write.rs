@@ -1,11 +1,11 @@
 //! The plan node that writes rows as uncommitted data files and tells what it wrote, one row per file.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch, StringArray},
-    compute::{and, filter_record_batch, prep_null_mask_filter},
-    datatypes::SchemaRef,
+    compute::{SortOptions, and, filter_record_batch, prep_null_mask_filter},
+    datatypes::{Int32Type, SchemaRef},
     util::display::{ArrayFormatter, FormatOptions},
 };
 use datafusion::{
@@ -13,12 +13,16 @@ use datafusion::{
     error::{DataFusionError, Result as DataFusionResult},
     execution::{SendableRecordBatchStream, SessionState, TaskContext, memory_pool::MemoryConsumer},
     logical_expr::LogicalPlan,
-    physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements, PhysicalExpr},
+    physical_expr::{
+        Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
+        expressions::Column,
+    },
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning,
         PlanProperties, ReplaceChildrenOptions,
         coalesce_partitions::CoalescePartitionsExec,
         execution_plan::{Boundedness, EmissionType},
+        sorts::sort::SortExec,
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -32,9 +36,11 @@ pub use super::writer::WriteSettings;
 use super::{
     actions::{ACTION_COLUMN, ActionSpec, ActionWriter, BEFORE},
     quarantine::{self, BadRows},
+    scan::FILE_COLUMN,
     schema,
     writer::FileWriter,
     written::{CheckSummary, EXAMPLES, WriteSummary, Written, written_schema},
+    z_order::{RANGE_COLUMN, Z_COLUMN},
 };
 use crate::{
     Storage, TableName,
@@ -59,6 +65,7 @@ pub fn check_column(index: usize) -> String {
 /// Whether an input column tells of the row, and is none of the table's.
 pub fn is_hidden(name: &str) -> bool {
     matches!(name, KEEP_COLUMN | LATEST_COLUMN | REASON_COLUMN | ACTION_COLUMN)
+        || matches!(name, FILE_COLUMN | Z_COLUMN | RANGE_COLUMN)
         || matches!(name, PART_COLUMN | OFFSET_COLUMN | LENGTH_COLUMN | LINE_COLUMN)
         || name.starts_with(CHECK_COLUMN)
         || name.starts_with(BEFORE)
@@ -153,6 +160,30 @@ impl DeltaWriteExec {
     /// What it writes.
     pub fn spec(&self) -> &WriteSpec {
         &self.spec
+    }
+}
+
+/// The same rows, those of each partition sorted by these columns, ascending, nulls first: files that are written of them are sorted. What does
+/// not fit into memory is spilled. Without a column the input as it is.
+pub fn sort_partitions(input: Arc<dyn ExecutionPlan>, columns: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let order = columns.iter().map(|name| {
+        let index = schema.index_of(name).map_err(|_| {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let names: Vec<&str> = names.into_iter().filter(|name| !is_hidden(name)).collect();
+            Error::new(Code::InvalidSpec, format!("sort_by: there is no column `{name}`"))
+                .hint(format!("there are: {}", names.join(", ")))
+        })?;
+        if schema.field(index).data_type().is_nested() {
+            return Err(Error::new(Code::InvalidSpec, format!("sort_by: `{name}` is an array, map or struct"))
+                .hint("sort by columns that have an order"));
+        }
+        let options = SortOptions { descending: false, nulls_first: true };
+        Ok(PhysicalSortExpr::new(Arc::new(Column::new(name, index)), options))
+    });
+    match LexOrdering::new(order.collect::<Result<Vec<_>>>()?) {
+        Some(order) => Ok(Arc::new(SortExec::new(order, input).with_preserve_partitioning(true))),
+        None => Ok(input),
     }
 }
 
@@ -311,7 +342,11 @@ impl WriteTask {
             None => Default::default(),
         };
         self.summary.rows_written = files.iter().map(|file| file.rows).sum();
-        let files = files.into_iter().map(|file| Written::File { add: Box::new(file.add), rows: file.rows });
+        let files = files.into_iter().map(|file| Written::File {
+            add: Box::new(file.add),
+            rows: file.rows,
+            origins: file.origins,
+        });
         let bad = bad.into_iter().map(|file| Written::BadFile { add: Box::new(file.add), rows: file.rows });
         let keys = keys.into_iter().map(|file| Written::KeyFile { add: Box::new(file.add), rows: file.rows });
         let changes = changes.into_iter().map(|file| Written::ChangeFile { add: Box::new(file.add), rows: file.rows });
@@ -343,6 +378,7 @@ impl WriteTask {
             if let Some(bad) = bad {
                 self.write_bad(&bad).await?;
             }
+            writer.come_from(origins(&batch));
             let batches = match &mut self.actions {
                 Some(actions) => actions.write(&batch, &mut self.summary.actions).await?,
                 None => vec![batch],
@@ -496,6 +532,20 @@ impl WriteTask {
         }
         Ok(())
     }
+}
+
+/// The files that rows were in, as far as their batch tells.
+fn origins(batch: &RecordBatch) -> BTreeSet<i32> {
+    let files = batch.column_by_name(FILE_COLUMN).and_then(|column| column.as_primitive_opt::<Int32Type>());
+    let mut origins = BTreeSet::new();
+    let mut last = None;
+    for &file in files.into_iter().flat_map(|files| files.values().iter()) {
+        // Mostly the same for many rows.
+        if last.replace(file) != Some(file) {
+            origins.insert(file);
+        }
+    }
+    origins
 }
 
 /// The same flags, false where they were null.

@@ -1,6 +1,6 @@
 //! Writes one partition's rows as Parquet files of a bounded size, with bounded memory, and leaves nothing behind when it is stopped.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, io, sync::Arc, time::SystemTime};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use parquet::{
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
+    schema::types::ColumnPath,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -29,7 +30,7 @@ const UPLOAD_PART: usize = 8 * 1024 * 1024;
 const UPLOAD_PARALLEL: usize = 4;
 
 /// How data files are written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WriteSettings {
     /// A file is closed once it has this many bytes.
     pub target_file_bytes: u64,
@@ -41,6 +42,9 @@ pub struct WriteSettings {
     pub zstd_level: i32,
     /// Columns with statistics, from the first; key columns always have them.
     pub statistics_columns: usize,
+    /// False positives of the Bloom filters of key columns, between 0 and 1; 0: no filters. 0.0001 is 2.4 bytes a row.
+    #[serde(default)]
+    pub key_bloom_fpp: f64,
 }
 
 impl Default for WriteSettings {
@@ -51,6 +55,7 @@ impl Default for WriteSettings {
             row_group_bytes: 64 * 1024 * 1024,
             zstd_level: 1,
             statistics_columns: 32,
+            key_bloom_fpp: 0.0,
         }
     }
 }
@@ -62,6 +67,8 @@ pub struct FileWritten {
     pub add: Add,
     /// Rows in it.
     pub rows: u64,
+    /// What [`FileWriter::come_from`] told of them.
+    pub origins: BTreeSet<i32>,
 }
 
 /// The files of one partition. Dropped before [`FileWriter::finish`], it deletes what it wrote.
@@ -76,6 +83,8 @@ pub struct FileWriter {
     id: Uuid,
     memory: MemoryReservation,
     open: Option<OpenFile>,
+    /// Where the rows of the open file come from.
+    origins: BTreeSet<i32>,
     done: Vec<FileWritten>,
 }
 
@@ -96,12 +105,21 @@ impl FileWriter {
         memory: MemoryReservation,
     ) -> Result<Self> {
         let level = ZstdLevel::try_new(settings.zstd_level).map_err(parquet_error)?;
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(settings.row_group_rows.max(1)))
             .set_max_row_group_bytes(Some(settings.row_group_bytes.max(1)))
-            .set_created_by(concat!("trireme ", env!("CARGO_PKG_VERSION")).to_string())
-            .build();
+            .set_created_by(concat!("trireme ", env!("CARGO_PKG_VERSION")).to_string());
+        if settings.key_bloom_fpp > 0.0 && settings.key_bloom_fpp < 1.0 {
+            for key in keys.iter().map(|key| ColumnPath::from(key.as_str())) {
+                // Smaller row groups get smaller filters: the writer folds them.
+                properties = properties
+                    .set_column_bloom_filter_enabled(key.clone(), true)
+                    .set_column_bloom_filter_fpp(key.clone(), settings.key_bloom_fpp)
+                    .set_column_bloom_filter_max_ndv(key, settings.row_group_rows as u64);
+            }
+        }
+        let properties = properties.build();
         let id = Uuid::new_v4();
         Ok(Self {
             store,
@@ -114,8 +132,14 @@ impl FileWriter {
             id,
             memory,
             open: None,
+            origins: BTreeSet::new(),
             done: Vec::new(),
         })
+    }
+
+    /// Tells of the rows that are written next which files they were in.
+    pub fn come_from(&mut self, files: impl IntoIterator<Item = i32>) {
+        self.origins.extend(files);
     }
 
     /// Appends rows. The batch has the writer's schema.
@@ -177,7 +201,7 @@ impl FileWriter {
             stats: Some(stats),
             ..Add::default()
         };
-        self.done.push(FileWritten { add, rows });
+        self.done.push(FileWritten { add, rows, origins: std::mem::take(&mut self.origins) });
         self.open = None;
         self.memory.free();
         Ok(())

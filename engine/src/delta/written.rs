@@ -1,6 +1,9 @@
 //! What the writers of a table report, and what a whole write came to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -28,6 +31,9 @@ pub enum Written {
         add: Box<Add>,
         /// Rows in it.
         rows: u64,
+        /// Files that its rows were in, by [`super::scan::FILE_COLUMN`].
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        origins: BTreeSet<i32>,
     },
     /// The same, for the table of the quarantine.
     BadFile {
@@ -106,6 +112,8 @@ pub fn written_schema() -> SchemaRef {
 pub struct WriteOutcome {
     /// Uncommitted files.
     pub files: Vec<Add>,
+    /// Rows of each of them, and the files that they were in where the input tells ([`super::scan::FILE_COLUMN`]).
+    pub origins: Vec<(u64, BTreeSet<i32>)>,
     /// The same for the table of the quarantine.
     pub bad_files: Vec<Add>,
     /// Files of keys, for [`super::matching`]; to be discarded.
@@ -131,8 +139,9 @@ impl WriteOutcome {
             let column = column.ok_or_else(|| broken(format!("columns {:?}", batch.schema().fields())))?;
             for row in column.iter().flatten() {
                 match serde_json::from_str(row).map_err(|error| broken(error.to_string()))? {
-                    Written::File { add, rows } => {
+                    Written::File { add, rows, origins } => {
                         rows_in_files += rows;
+                        outcome.origins.push((rows, origins));
                         outcome.files.push(*add);
                     }
                     Written::BadFile { add, rows } => {

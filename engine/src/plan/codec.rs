@@ -12,7 +12,10 @@ use datafusion::{
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
 use super::{StampExec, TaskExec};
-use crate::{delta, raw};
+use crate::{
+    delta::{self, z_order::ZOrderExec},
+    raw,
+};
 
 /// First byte of an encoded node: whose it is.
 const BALLISTA: u8 = 0;
@@ -21,6 +24,7 @@ const RAW: u8 = 2;
 const DELTA: u8 = 3;
 const DELTA_SCAN: u8 = 4;
 const TASK: u8 = 5;
+const Z_ORDER: u8 = 6;
 
 /// Knows the engine's nodes, and leaves all others to Ballista's own codec, behind a prefix byte.
 #[derive(Debug, Default)]
@@ -49,6 +53,10 @@ impl PhysicalExtensionCodec for TriremeCodec {
                 ([input], Ok(task)) => Ok(Arc::new(TaskExec::try_new(task, input.clone())?)),
                 (inputs, task) => internal_err!("TaskExec has one child, not {}, and a task: {task:?}", inputs.len()),
             },
+            Some((&Z_ORDER, rest)) => match (inputs, serde_json::from_slice(rest)) {
+                ([input], Ok(order)) => Ok(Arc::new(ZOrderExec::try_new(input.clone(), Arc::new(order))?)),
+                (inputs, order) => internal_err!("ZOrderExec has one child, not {}: {order:?}", inputs.len()),
+            },
             Some((prefix, _)) => internal_err!("unknown plan node {prefix}: scheduler and executor differ in version"),
             None => Err(DataFusionError::Internal("empty plan node".to_string())),
         }
@@ -67,6 +75,11 @@ impl PhysicalExtensionCodec for TriremeCodec {
         if let Some(exec) = node.downcast_ref::<TaskExec>() {
             buf.push(TASK);
             return serde_json::to_writer(buf, &exec.task())
+                .map_err(|error| DataFusionError::External(Box::new(error)));
+        }
+        if let Some(exec) = node.downcast_ref::<ZOrderExec>() {
+            buf.push(Z_ORDER);
+            return serde_json::to_writer(buf, exec.order())
                 .map_err(|error| DataFusionError::External(Box::new(error)));
         }
         if let Some(bytes) = raw::codec::try_encode(&node, self, converter) {

@@ -13,6 +13,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A share: 0 or more, below 1.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("not a share, such as 0.001, or 0".to_string()),
+    }
+}
+
 /// A duration above zero: `500ms`, `30s`, `5m`, `6h`, `30days`, `1h 30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {

@@ -157,6 +157,9 @@ pub struct TableSpec {
     /// Set: changed rows are closed and added again, never overwritten.
     #[prost(message, optional, tag = "64")]
     pub history: ::core::option::Option<History>,
+    /// Result columns by which rows are sorted within each file that is written, ascending, nulls first. Empty: as they come.
+    #[prost(string, repeated, tag = "70")]
+    pub sort_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Replaces a table's content by a raw version.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -184,6 +187,28 @@ pub struct Question {
     pub sql_file: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "4")]
     pub location: ::core::option::Option<Location>,
+    /// Result columns by which rows are sorted within each file that is written, ascending, nulls first. Empty: as they come.
+    #[prost(string, repeated, tag = "70")]
+    pub sort_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Rewrites a table's small files, and those with many retired rows, as files near a target size. Its rows stay what they are.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Optimize {
+    /// Table name, `schema.table`.
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// Columns along whose Z-order all rows are laid out anew; empty: files are only packed.
+    #[prost(string, repeated, tag = "2")]
+    pub z_order: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Bytes of a file, about; 0: the scheduler's setting.
+    #[prost(uint64, tag = "3")]
+    pub target_size: u64,
+    /// A file is rewritten when so many percent of its rows are retired; 0: 30.
+    #[prost(uint32, tag = "4")]
+    pub retired_percent: u32,
+    /// The scheduler submitted it after a merge.
+    #[prost(bool, tag = "5")]
+    pub automatic: bool,
 }
 /// Downloads, loads, merges and questions with their dependencies: a table waits for its source's download, a question for the tables it reads.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -202,7 +227,7 @@ pub struct Pipeline {
 /// One unit of submission.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobSpec {
-    #[prost(oneof = "job_spec::Spec", tags = "1, 2, 3, 4, 5, 20")]
+    #[prost(oneof = "job_spec::Spec", tags = "1, 2, 3, 4, 5, 20, 80")]
     pub spec: ::core::option::Option<job_spec::Spec>,
 }
 /// Nested message and enum types in `JobSpec`.
@@ -221,6 +246,8 @@ pub mod job_spec {
         Pipeline(super::Pipeline),
         #[prost(message, tag = "20")]
         Adopt(super::Adopt),
+        #[prost(message, tag = "80")]
+        Optimize(super::Optimize),
     }
 }
 /// How the bytes of a raw file are laid out.
@@ -1058,7 +1085,7 @@ pub struct Stage {
 /// Counters of what a job did.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobMetrics {
-    /// Records read from raw (load, merge) or rows of the answer (question).
+    /// Records read from raw (load, merge), rows of the answer (question) or of rewritten files (optimize).
     #[prost(uint64, tag = "1")]
     pub rows_in: u64,
     /// Rows dropped by `where`.
@@ -1068,7 +1095,7 @@ pub struct JobMetrics {
     pub rows_inserted: u64,
     #[prost(uint64, tag = "4")]
     pub rows_updated: u64,
-    /// Rows copied unchanged because their file held a replaced row.
+    /// Rows copied unchanged because their file held a replaced row, or was optimized.
     #[prost(uint64, tag = "5")]
     pub rows_copied: u64,
     /// Bytes read from raw, as they are stored, or from a download's origin.
@@ -1150,7 +1177,7 @@ pub struct JobError {
 pub struct Job {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// `download`, `adopt`, `load`, `merge`, `question` or `pipeline`.
+    /// `download`, `adopt`, `load`, `merge`, `question`, `optimize` or `pipeline`.
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     /// The source, table or pipeline it is about.
@@ -1257,7 +1284,7 @@ pub enum Outcome {
     Unspecified = 0,
     /// A new raw version or a new Delta version.
     Applied = 1,
-    /// A download whose content is the current version's.
+    /// A download whose content is the current version's, or a table that needs no optimizing.
     AlreadyCurrent = 2,
     /// A load or merge of a raw version that the table already holds.
     AlreadyApplied = 3,

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use trireme_engine::{Result, SourceName, TableName};
-use trireme_proto::v1::{JobSpec, Question};
+use trireme_proto::v1::{Job, JobSpec, Question};
 
 pub use handle::JobHandle;
 pub use id::JobId;
@@ -33,6 +33,11 @@ pub trait Work: Send + Sync + 'static {
 
     /// The catalog's tables that a question reads.
     async fn reads(&self, question: &Question) -> Result<BTreeSet<TableName>>;
+
+    /// What is to be done by itself after a job that succeeded. Asked when the job has ended, so nobody waits for the answer.
+    async fn follow_up(&self, _spec: &JobSpec, _job: &Job) -> Option<JobSpec> {
+        None
+    }
 }
 
 /// What the other parts of a pipeline make before a part runs, though it may not exist when the pipeline is submitted.

@@ -273,6 +273,21 @@ impl Shared {
         Ok(accepted)
     }
 
+    /// Submits what a job that succeeded gives rise to, unless the same waits or runs already.
+    pub(super) async fn follow_up(self: Arc<Self>, job: &JobHandle) {
+        let job = job.snapshot();
+        let Some(spec) = &job.spec else { return };
+        let Some(next) = self.work.follow_up(spec, &job).await else { return };
+        let Ok(subject) = Subject::of(&next) else { return };
+        let is_live = |entry: &Entry| matches!(entry, Entry::Live(live) if *live.subject() == subject);
+        if self.stop.is_cancelled() || self.jobs.lock().values().any(is_live) {
+            return;
+        }
+        if let Err(error) = self.accept(subject, next, Vec::new()).await {
+            tracing::warn!(after = job.id, %error, "a job that follows another could not be submitted");
+        }
+    }
+
     /// Starts a job and its parts. `ended` are parts that ended under an earlier scheduler.
     pub(super) fn launch(self: &Arc<Self>, job: JobHandle, parts: Vec<JobHandle>, ended: BTreeMap<JobId, Seen>) {
         let mut seen = ended;

@@ -46,7 +46,7 @@ impl Shared {
             }
             turn = self.turn(&job, place, dependencies) => turn,
         };
-        let _turn = match turn {
+        let turn = match turn {
             Ok(turn) => turn,
             Err(reason) => return self.finish(queued.skip(reason)).await,
         };
@@ -65,7 +65,12 @@ impl Shared {
             (Err(error), None) => running.fail(error),
         };
         tracing::debug!(job = %job.id(), last_phase = phase, "the work has ended");
+        let succeeded = ending.job.state() == JobState::Succeeded;
         self.finish(ending).await;
+        drop(turn);
+        if succeeded {
+            self.follow_up(&job).await;
+        }
     }
 
     /// Waits for the job's dependencies, then for what it writes, for executors and for a free slot. Err: why it is to be skipped.

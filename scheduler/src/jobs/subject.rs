@@ -18,6 +18,8 @@ pub enum Subject {
     Merge(TableName),
     /// Question, by its result table.
     Question(TableName),
+    /// Optimization of a table.
+    Optimize(TableName),
     /// Pipeline, by the name in its file.
     Pipeline(String),
 }
@@ -29,6 +31,8 @@ pub enum Target {
     Source(SourceName),
     /// A table of the catalog.
     Table(TableName),
+    /// Which files hold a table's rows, not the rows: it waits for no other job of the table.
+    Layout(TableName),
 }
 
 impl Subject {
@@ -44,6 +48,7 @@ impl Subject {
             Some(Spec::Load(load)) => Ok(Self::Load(table(&load.spec)?)),
             Some(Spec::Merge(merge)) => Ok(Self::Merge(table(&merge.spec)?)),
             Some(Spec::Question(question)) => Ok(Self::Question(question.table.parse()?)),
+            Some(Spec::Optimize(optimize)) => Ok(Self::Optimize(optimize.table.parse()?)),
             Some(Spec::Pipeline(pipeline)) if pipeline.name.is_empty() => {
                 Err(Error::new(Code::InvalidSpec, "a pipeline without a name").hint("add `name:` to the pipeline file"))
             }
@@ -52,7 +57,7 @@ impl Subject {
         }
     }
 
-    /// `download`, `adopt`, `load`, `merge`, `question` or `pipeline`.
+    /// `download`, `adopt`, `load`, `merge`, `question`, `optimize` or `pipeline`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Download(_) => "download",
@@ -60,6 +65,7 @@ impl Subject {
             Self::Load(_) => "load",
             Self::Merge(_) => "merge",
             Self::Question(_) => "question",
+            Self::Optimize(_) => "optimize",
             Self::Pipeline(_) => "pipeline",
         }
     }
@@ -68,7 +74,7 @@ impl Subject {
     pub fn name(&self) -> String {
         match self {
             Self::Download(source) | Self::Adopt(source) => source.to_string(),
-            Self::Load(table) | Self::Merge(table) | Self::Question(table) => table.to_string(),
+            Self::Load(table) | Self::Merge(table) | Self::Question(table) | Self::Optimize(table) => table.to_string(),
             Self::Pipeline(name) => name.clone(),
         }
     }
@@ -78,6 +84,7 @@ impl Subject {
         match self {
             Self::Download(source) | Self::Adopt(source) => Some(Target::Source(source.clone())),
             Self::Load(table) | Self::Merge(table) | Self::Question(table) => Some(Target::Table(table.clone())),
+            Self::Optimize(table) => Some(Target::Layout(table.clone())),
             Self::Pipeline(_) => None,
         }
     }
@@ -94,6 +101,7 @@ impl fmt::Display for Target {
         match self {
             Self::Source(source) => write!(f, "source `{source}`"),
             Self::Table(table) => write!(f, "table `{table}`"),
+            Self::Layout(table) => write!(f, "files of table `{table}`"),
         }
     }
 }
@@ -113,7 +121,7 @@ pub fn location(spec: &JobSpec) -> Option<&Location> {
         Spec::Load(load) => load.spec.as_ref()?.location.as_ref(),
         Spec::Merge(merge) => merge.spec.as_ref()?.location.as_ref(),
         Spec::Question(question) => question.location.as_ref(),
-        Spec::Adopt(_) | Spec::Pipeline(_) => None,
+        Spec::Adopt(_) | Spec::Optimize(_) | Spec::Pipeline(_) => None,
     }
 }
 

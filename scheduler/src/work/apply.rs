@@ -20,7 +20,7 @@ use trireme_engine::{
     delta::{
         Clauses, CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
         commit, feature, quarantine, schema,
-        write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden},
+        write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden, sort_partitions},
     },
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
     sql,
@@ -118,7 +118,8 @@ impl Worker {
         }
         let newest = Txn { app_id: newest_id(&manifest.source), version: txn.version };
         let (job_id, txn, newest) = (job.id().to_string(), Some(txn), Some(newest));
-        let label = CommitLabel { job_id, txn, newest, ..CommitLabel::default() };
+        let sort_by = spec.sort_by.clone();
+        let label = CommitLabel { job_id, txn, newest, sort_by, ..CommitLabel::default() };
         let session = self.sessions.open(manifest.text_bytes())?;
         let clauses = clauses_of(spec, Some(&manifest.version))?;
         let mut application = Application { spec, mode, name, manifest, label, session, job, clauses };
@@ -181,10 +182,11 @@ impl Worker {
         };
         self.check_clauses(application, clauses, table.as_ref(), &incoming, &merged)?;
         let mut write = WriteSpec::new(&self.storage, name, &incoming, &spec.primary_key);
-        write.settings.target_file_bytes = self.settings.target_file_size;
+        write.settings = self.write_settings();
         write.checks = counted.len();
         write.bad_rows = self.bad_rows(application)?;
         let physical = session.state().create_physical_plan(&rows).await?;
+        let physical = sort_partitions(physical, &spec.sort_by)?;
         let physical = Arc::new(DeltaWriteExec::try_new(physical, Arc::new(write))?);
         let batches = self.run_plan("write", session, physical, job).await?;
         let outcome = WriteOutcome::collect(&batches)?;
@@ -419,6 +421,10 @@ fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
     ];
     parts.extend(quality::digest_parts(spec));
     parts.extend(clauses::digest_parts(spec));
+    // It changes no row, so a merge that has it does not apply again what was applied without it; a load that has it is there to sort.
+    if mode == Mode::Load && !spec.sort_by.is_empty() {
+        parts.push(format!("sort_by:{}", spec.sort_by.join("\u{1f}")));
+    }
     let digest = Sha256::digest(parts.join("\u{1e}"));
     let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let (source, version) = (&manifest.source, &manifest.version);

@@ -17,6 +17,7 @@ use trireme_engine::{
         matching::Match,
         merge::{Touched, check_keys},
         schema,
+        write::sort_partitions,
     },
 };
 use trireme_proto::v1::{MergeAction, MergeClause, NotMatchedBySource, TableSpec};
@@ -297,9 +298,10 @@ impl Worker {
         let session = self.sessions.open_to_join(&[&source, &target])?;
         let rows = merge.plan(&session.state(), source, target)?;
         let mut write = WriteSpec::new(&self.storage, &application.name, merged, &application.spec.primary_key);
-        write.settings.target_file_bytes = self.settings.target_file_size;
+        write.settings = self.write_settings();
         write.actions = Some(merge.actions());
         let rows = session.state().create_physical_plan(&rows).await?;
+        let rows = sort_partitions(rows, &application.spec.sort_by)?;
         let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         WriteOutcome::collect(&self.run_plan("join", &session, plan, application.job).await?)
     }
@@ -327,9 +329,9 @@ impl Worker {
         let (storage, table) = (&self.storage, &application.name);
         let search = Match { storage, table, target, source, keys: &keys, inverted, key_bytes };
         let plan = search.plan(&candidates, session.state().config().target_partitions())?;
-        let (_, found) = search.found(&self.run_plan("match", session, plan, application.job).await?)?;
+        let found = search.found(&self.run_plan("match", session, plan, application.job).await?)?;
         let adds = target.adds();
-        Ok(found.into_iter().map(|retired| Touched { add: adds[retired.candidate].clone(), retired }).collect())
+        Ok(found.files.into_iter().map(|retired| Touched { add: adds[retired.candidate].clone(), retired }).collect())
     }
 
     /// Removes what the table did not get. The source's files are needed as long as the merge may be tried again.

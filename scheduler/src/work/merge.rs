@@ -10,9 +10,10 @@ use trireme_engine::{
         Committed, DataFiles, DeltaWriteExec, Table, WriteOutcome, WriteSpec, commit,
         commit::MergeCommit,
         deletion_vector, feature,
-        matching::{Match, Retired},
+        matching::{Found, Match, Retired},
         merge::{Touched, check, check_keys, duplicate_error, duplicate_examples_plan, rewrite_plan},
         schema,
+        write::sort_partitions,
     },
 };
 
@@ -89,7 +90,9 @@ impl Worker {
             let (storage, table, inverted) = (&self.storage, name, false);
             let search = Match { storage, table, target, source, keys, inverted, key_bytes };
             let plan = search.plan(&unknown, session.state().config().target_partitions())?;
-            let (duplicates, found) = search.found(&self.run_plan("match", session, plan, job).await?)?;
+            let found = search.found(&self.run_plan("match", session, plan, job).await?)?;
+            let Found { duplicates, groups_read, files: found } = found;
+            tracing::debug!(table = %name, files = unknown.len(), groups_read, "searched for replaced rows");
             {
                 let mut searched = written.searched.lock();
                 searched.unique |= duplicates == 0;
@@ -200,9 +203,10 @@ impl Worker {
     ) -> Result<WriteOutcome> {
         let name = &application.name;
         let rows = rewrite_plan(&self.storage, name, target.schema(), target.partition_columns(), touched)?;
-        let mut write = WriteSpec::new(&self.storage, name, merged, &[]);
-        write.settings.target_file_bytes = self.settings.target_file_size;
+        let mut write = WriteSpec::new(&self.storage, name, merged, &application.spec.primary_key);
+        write.settings = self.write_settings();
         let rows = session.state().create_physical_plan(&rows).await?;
+        let rows = sort_partitions(rows, &application.spec.sort_by)?;
         let plan = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         WriteOutcome::collect(&self.run_plan("rewrite", session, plan, application.job).await?)
     }

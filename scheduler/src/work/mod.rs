@@ -1,6 +1,6 @@
 //! What jobs do: plan, run on the cluster, commit.
 //!
-//! One file a kind: [`download`], [`adopt`], [`apply`] (loads and merges), [`question`]; [`query`] runs read-only SQL and [`listing`] answers what there is.
+//! One file a kind: [`download`], [`adopt`], [`apply`] (loads and merges), [`question`], [`optimize`]; [`query`] runs read-only SQL and [`listing`] answers what there is.
 
 mod adopt;
 mod apply;
@@ -8,6 +8,7 @@ mod clauses;
 mod download;
 mod listing;
 mod merge;
+mod optimize;
 mod quality;
 mod query;
 mod question;
@@ -20,11 +21,11 @@ use std::{collections::BTreeSet, time::Duration};
 use async_trait::async_trait;
 use trireme_engine::{
     Code, Error, Result, SourceName, Storage, TableName,
-    delta::catalog,
+    delta::{WriteSettings, catalog},
     raw::{AllowedOrigins, CopyPolicy, RawZone},
     sql,
 };
-use trireme_proto::v1::{JobSpec, Question, SourceRef, TableSpec, job_spec::Spec};
+use trireme_proto::v1::{Job, JobSpec, Question, SourceRef, TableSpec, job_spec::Spec};
 
 use crate::{
     cluster::Cluster,
@@ -44,8 +45,14 @@ pub struct WorkSettings {
     pub copy: CopyPolicy,
     /// Bytes of a table's data file, about.
     pub target_file_size: u64,
+    /// False positives of the Bloom filters of key columns; 0: no filters.
+    pub key_bloom_fpp: f64,
     /// Memory of an executor that the keys of a merge's source may take, bytes.
     pub merge_keys_memory: u64,
+    /// A table with so many small files that can be put together is optimized after a merge; 0: never.
+    pub auto_optimize_small_files: usize,
+    /// A table of whose rows so many percent are retired is optimized after a merge; 0: never.
+    pub auto_optimize_retired_percent: u32,
     /// Bytes above which one file is downloaded in ranges of that size, by several tasks; 0: never.
     pub range_size: u64,
     /// Silence after which a download's origin is taken for broken.
@@ -68,6 +75,12 @@ impl Worker {
     /// A worker over a cluster and a storage root.
     pub fn new(cluster: Cluster, storage: Storage, sessions: Sessions, settings: WorkSettings) -> Self {
         Self { cluster, zone: RawZone::new(storage.clone()), storage, sessions, settings }
+    }
+
+    /// How data files are written.
+    fn write_settings(&self) -> WriteSettings {
+        let WorkSettings { target_file_size, key_bloom_fpp, .. } = self.settings;
+        WriteSettings { target_file_bytes: target_file_size, key_bloom_fpp, ..WriteSettings::default() }
     }
 
     async fn check_source(&self, reference: &SourceRef, promised: &Promised) -> Result<()> {
@@ -112,6 +125,7 @@ impl Work for Worker {
             Some(Spec::Load(load)) => self.apply(table_spec(&load.spec)?, apply::Mode::Load, job).await,
             Some(Spec::Merge(merge)) => self.apply(table_spec(&merge.spec)?, apply::Mode::Merge, job).await,
             Some(Spec::Question(question)) => self.question(question, job).await,
+            Some(Spec::Optimize(optimize)) => self.optimize(optimize, job).await,
             Some(Spec::Pipeline(_)) => Err(Error::new(Code::Internal, "a pipeline is taken apart before it runs")),
             None => Err(Error::new(Code::InvalidSpec, "a job without a spec")),
         }
@@ -143,11 +157,19 @@ impl Work for Worker {
                 self.check_source(source_of(spec)?, promised).await
             }
             Some(Spec::Question(question)) => self.check_tables(self.reads(question).await?, promised).await,
+            Some(Spec::Optimize(optimize)) => self.check_optimize(optimize).await,
             Some(Spec::Pipeline(_)) | None => Ok(()),
         }
     }
 
     async fn reads(&self, question: &Question) -> Result<BTreeSet<TableName>> {
         sql::tables_read(&sql::parse_select(&question.sql, &question.sql_file)?)
+    }
+
+    async fn follow_up(&self, spec: &JobSpec, job: &Job) -> Option<JobSpec> {
+        self.optimize_when_due(spec, job).await.unwrap_or_else(|error| {
+            tracing::debug!(job = job.id, %error, "whether its table is to be optimized can't be told");
+            None
+        })
     }
 }

@@ -7,7 +7,8 @@ use datafusion::{datasource::provider_as_source, logical_expr::LogicalPlanBuilde
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
-        CommitLabel, DataFiles, DeltaTableScan, DeltaWriteExec, Table, WriteOutcome, WriteSpec, catalog, commit, schema,
+        CommitLabel, DataFiles, DeltaTableScan, DeltaWriteExec, Table, WriteOutcome, WriteSpec, catalog, commit,
+        schema, write::sort_partitions,
     },
     sql,
 };
@@ -31,8 +32,9 @@ impl Worker {
         let plan = sql::plan_select(&session.state(), &statement).await?;
         let result = schema::to_delta(plan.schema().as_arrow())?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
-        write.settings.target_file_bytes = self.settings.target_file_size;
+        write.settings = self.write_settings();
         let rows = session.state().create_physical_plan(&plan).await?;
+        let rows = sort_partitions(rows, &question.sort_by)?;
         let physical = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         let written = WriteOutcome::collect(&self.run_plan("query", &session, physical, job).await?)?;
 
@@ -44,8 +46,8 @@ impl Worker {
         let bytes_out = written.files.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
 
         job.phase("commit");
-        let label =
-            CommitLabel { job_id: job.id().to_string(), execution: started.elapsed(), ..CommitLabel::default() };
+        let (job_id, execution) = (job.id().to_string(), started.elapsed());
+        let label = CommitLabel { job_id, execution, sort_by: question.sort_by.clone(), ..CommitLabel::default() };
         let mut attempt = 1;
         let (committed, removed) = loop {
             let table = Table::open(&self.storage, &name).await?;

@@ -68,7 +68,8 @@ impl Sessions {
         self.with_partitions(1)
     }
 
-    fn with_partitions(&self, target_partitions: usize) -> Result<SessionContext> {
+    /// A session whose plans have this many partitions.
+    pub fn with_partitions(&self, target_partitions: usize) -> Result<SessionContext> {
         let options =
             SessionOptions { time_zone: self.time_zone.clone(), target_partitions, ..SessionOptions::default() };
         Ok(SessionContext::new_with_state(session_state(session_config(&options), self.runtime.clone())?))

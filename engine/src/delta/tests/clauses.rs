@@ -121,7 +121,7 @@ impl Lake {
         };
         let found = match candidates.is_empty() {
             true => Vec::new(),
-            false => search.found(&self.run(search.plan(&candidates, 2)?).await?)?.1,
+            false => search.found(&self.run(search.plan(&candidates, 2)?).await?)?.files,
         };
         let touched: Vec<Touched> = found
             .into_iter()

@@ -1,4 +1,4 @@
-//! Random histories of merges and overwrites against a plain model and the library's own merge.
+//! Random histories of merges, overwrites and optimizations against a plain model and the library's own merge.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use deltalake_core::{DeltaTable, protocol::SaveMode};
 use proptest::{collection::btree_map, prelude::*, test_runner::Config};
 
 use super::{Lake, name};
-use crate::delta::{CommitLabel, SchemaPolicy, Table};
+use crate::delta::{CommitLabel, SchemaPolicy, Table, optimize::Limits};
 
 /// Key (its second part may be null in an overwrite, and matches nothing then) to value.
 type Rows = BTreeMap<(i64, Option<String>), String>;
@@ -17,6 +17,8 @@ type Rows = BTreeMap<(i64, Option<String>), String>;
 enum Step {
     Merge(Rows),
     Overwrite(Rows),
+    /// With a target size, and how many percent of a file must be retired.
+    Optimize(Limits),
 }
 
 fn rows(nulls: bool) -> impl Strategy<Value = Rows> {
@@ -26,7 +28,10 @@ fn rows(nulls: bool) -> impl Strategy<Value = Rows> {
 }
 
 fn history() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![4 => rows(false).prop_map(Step::Merge), 1 => rows(true).prop_map(Step::Overwrite)];
+    let step = prop_oneof![4 => rows(false).prop_map(Step::Merge), 1 => rows(true).prop_map(Step::Overwrite),
+    3 => (1000..20_000u64, 1..100u32).prop_map(|(target_bytes, retired_percent)| {
+        Step::Optimize(Limits { target_bytes, retired_percent })
+    })];
     (rows(true), prop::collection::vec(step, 1..6)).prop_map(|(first, mut steps)| {
         steps.insert(0, Step::Overwrite(first));
         steps
@@ -74,11 +79,13 @@ async fn by_library(lake: &Lake, oracle: DeltaTable, step: &Step) -> DeltaTable 
                 .unwrap();
             merge.await.unwrap().0
         }
+        Step::Optimize(_) => oracle,
     }
 }
 
 async fn replay(steps: Vec<Step>, vectors: bool, slices: u64) {
-    let lake = Lake { vectors, key_bytes: 17 * 10 / slices, ..Lake::new() };
+    let mut lake = Lake { vectors, key_bytes: 17 * 10 / slices, ..Lake::new() };
+    lake.settings.key_bloom_fpp = 0.01;
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     let mut model = Rows::new();
     let mut oracle: Option<DeltaTable> = None;
@@ -95,6 +102,13 @@ async fn replay(steps: Vec<Step>, vectors: bool, slices: u64) {
                 let (_, counts) =
                     lake.merge(&ours, batches(rows, 2), &["k", "part"], SchemaPolicy::Same, &label).await.unwrap();
                 assert_eq!((counts.updated, counts.inserted), (replaced, rows.len() as u64 - replaced), "step {at}");
+            }
+            Step::Optimize(limits) => {
+                let table = Table::require(&lake.storage, &ours).await.unwrap();
+                let parts = lake.rewrite(&table, *limits).await.unwrap();
+                if !parts.is_empty() {
+                    lake.land(&table, &parts, *limits).await.unwrap();
+                }
             }
         }
         oracle = Some(match oracle.take() {
@@ -115,7 +129,7 @@ proptest! {
     #![proptest_config(Config { cases: 24, ..Config::default() })]
 
     #[test]
-    fn merges_and_overwrites_give_what_a_map_and_the_library_give(
+    fn merges_overwrites_and_optimizations_give_what_a_map_and_the_library_give(
         steps in history(), vectors in any::<bool>(), slices in 1..4u64,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

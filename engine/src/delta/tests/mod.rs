@@ -5,6 +5,8 @@ mod commits;
 mod features;
 mod golden;
 mod histories;
+mod matches;
+mod optimize;
 mod quarantine;
 mod round_trips;
 mod scans;
@@ -33,10 +35,11 @@ use tempfile::TempDir;
 
 use super::{
     Clauses, CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
-    commit::{self, MergeCommit, MergeCounts},
+    commit::{self, MergeCommit, MergeCounts, OptimizeCommit},
     feature,
-    matching::Match,
+    matching::{Found, Match},
     merge::{self, Touched},
+    optimize::{Limits, Plan, Rewritten, rewritten},
     schema, write,
 };
 use crate::{
@@ -72,6 +75,8 @@ impl Lake {
         let config = SessionConfig::new()
             .with_target_partitions(3)
             .with_repartition_file_min_size(1)
+            // A task of an executor has one partition, which nobody takes files from.
+            .set_bool("datafusion.execution.enable_file_stream_work_stealing", false)
             .set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
         Self {
             _folder: folder,
@@ -175,7 +180,7 @@ impl Lake {
             key_bytes: self.key_bytes,
         };
         let candidates = target.overlapping(&source, &keys)?;
-        let (duplicates, found) = search.found(&self.run(search.plan(&candidates, 2)?).await?)?;
+        let Found { duplicates, files: found, .. } = search.found(&self.run(search.plan(&candidates, 2)?).await?)?;
         if duplicates > 0 {
             let plan = merge::duplicate_examples_plan(&self.storage, table, &source, &keys)?;
             return Err(merge::duplicate_error(table, &keys, duplicates, &self.query(&plan).await?)?);
@@ -209,6 +214,33 @@ impl Lake {
             counts,
         };
         Ok((commit::merge(&base, merge, label).await?, counts))
+    }
+
+    /// Rewrites what a table's version has to be rewritten, without a commit.
+    pub(crate) async fn rewrite(&self, table: &Table, limits: Limits) -> Result<Vec<Rewritten>> {
+        let files = table.files()?;
+        let plan = Plan::new(&files, limits);
+        if plan.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = self.session.state();
+        let rows = plan.scan(table, &files, &state).await?;
+        let rows = write::sort_partitions(rows, &feature::sort_by(table))?;
+        let write = write::DeltaWriteExec::try_new(rows, Arc::new(self.spec(table.name(), &table.schema(), &[])))?;
+        let written = WriteOutcome::collect(&self.run(Arc::new(write)).await?)?;
+        rewritten(&files, &plan, &written)
+    }
+
+    /// Commits what was rewritten of a version.
+    pub(crate) async fn land(&self, table: &Table, parts: &[Rewritten], limits: Limits) -> Result<Committed> {
+        let commit = OptimizeCommit {
+            removed: parts.iter().flat_map(|part| part.removed.clone()).collect(),
+            added: parts.iter().flat_map(|part| part.added.clone()).collect(),
+            z_order: &[],
+            limits,
+            automatic: false,
+        };
+        commit::optimize(table, commit, &CommitLabel::default()).await
     }
 
     /// All rows of the newest version as text, sorted.
