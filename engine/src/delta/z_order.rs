@@ -151,7 +151,7 @@ impl ZOrder {
 fn rows(batch: &RecordBatch, column: &str) -> Result<Vec<Vec<u8>>> {
     let column = batch.column(batch.schema().index_of(column)?);
     let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])?;
-    let rows = converter.convert_columns(&[column.clone()])?;
+    let rows = converter.convert_columns(std::slice::from_ref(column))?;
     Ok(rows.iter().map(|row| row.as_ref().to_vec()).collect())
 }
 
