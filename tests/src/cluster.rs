@@ -32,7 +32,9 @@ impl Default for Options {
     fn default() -> Self {
         // Files of a few MB are cut into several tasks, as gigabytes would be.
         let scheduler = ["--split-size", "1MiB", "--target-file-size", "4MiB"].map(String::from).to_vec();
-        Self { executors: 2, storage: None, environment: Vec::new(), scheduler }
+        // Tests count commits; those of optimizations are another test's matter, whose flags say so.
+        let environment = vec![("TRIREME_AUTO_OPTIMIZE_RETIRED_PERCENT".to_string(), "0".to_string())];
+        Self { executors: 2, storage: None, environment, scheduler }
     }
 }
 

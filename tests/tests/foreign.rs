@@ -44,5 +44,21 @@ fn tables_with_deletion_vectors_and_mapped_columns_are_read_by_two_executors() {
     );
     assert_eq!((rows("v = 'new'"), rows("k IN (1, 3)"), rows("true")), (2, 2, before + 1));
     // Mapped columns can be read, not written.
-    cluster.cli(&merge("foreign.by_name")).failed(1, &["foreign.by_name can't be written", "column mapping"]);
+    cluster.deliver("a.mapped", "mapped.json", r#"[{"k": 1, "s": {"x": 1, "y": [{"z": 1}]}, "part": "p"}]"#);
+    let mapped = [
+        "merge",
+        "--table",
+        "foreign.by_name",
+        "--source",
+        "a.mapped",
+        "--pk",
+        "k",
+        "-t",
+        "k",
+        "-t",
+        "s",
+        "-t",
+        "part",
+    ];
+    cluster.cli(&mapped).failed(1, &["foreign.by_name can't be written", "column mapping"]);
 }
