@@ -1,7 +1,8 @@
 //! Keys of data files, and the set of a merge's source keys that every executor builds once for all its tasks.
 //!
 //! A key is its 128-bit SipHash under a secret of the merge: two of 10⁹ keys have the same with a probability of 10⁻²¹, and nobody can choose
-//! keys that do. The set is the sorted hashes with an index over their first bits: 17 bytes a key, one cache miss a look-up.
+//! keys that do. The set is the sorted hashes with an index over their first bits and a small filter
+//! before it: 18 to 20 bytes a key.
 
 use std::{
     collections::HashMap,
@@ -12,6 +13,7 @@ use std::{
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
+    buffer::NullBuffer,
     compute::{cast, concat_batches},
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     row::{RowConverter, SortField},
@@ -46,6 +48,8 @@ use super::{bloom, layout::Layout, source::ReaderWithFooter};
 use crate::error::{Code, Error, Result};
 
 const BATCH_ROWS: usize = 8192;
+/// Memory of a key, about.
+const BYTES_A_KEY: u64 = 19;
 /// Keys that share a place of the index, about.
 const KEYS_A_PLACE: usize = 4;
 
@@ -72,7 +76,11 @@ impl KeyHasher {
 
     /// Gives each row that has no null, by its position in the batch, and its hash.
     pub(super) fn hash(&self, batch: &RecordBatch, mut each: impl FnMut(usize, u128)) -> Result<()> {
-        let whole = |row: usize| batch.columns().iter().all(|column| column.is_valid(row));
+        let nulls = batch
+            .columns()
+            .iter()
+            .fold(None, |all, column| NullBuffer::union(all.as_ref(), column.logical_nulls().as_ref()));
+        let whole = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
         match &self.rows {
             None => {
                 let text = batch.columns().first().and_then(|column| column.as_string_opt::<i32>());
@@ -267,7 +275,7 @@ impl fmt::Debug for SourceKeys {
 impl SourceKeys {
     /// Keys of `files` (paths in the store, sizes) with `rows` rows, in slices of at most about `slice_bytes` of memory.
     pub(super) fn new(files: Vec<(String, u64)>, rows: u64, slice_bytes: u64) -> Self {
-        let bytes = rows.saturating_mul(17);
+        let bytes = rows.saturating_mul(BYTES_A_KEY);
         let slices = u32::try_from(bytes.div_ceil(slice_bytes.max(1)).max(1)).unwrap_or(u32::MAX);
         let secret = Uuid::new_v4().as_u64_pair();
         Self { id: Uuid::new_v4(), secret, files, rows, slices }
@@ -290,7 +298,7 @@ impl SourceKeys {
         let expected = self.rows.div_ceil(self.slices.into());
         let room = usize::try_from(if self.slices > 1 { expected + expected / 16 + 1024 } else { expected });
         let room = room.map_err(|_| Error::new(Code::ResourcesExhausted, "too many keys"))?;
-        let bytes = room.saturating_mul(size_of::<u128>() + size_of::<u32>() / KEYS_A_PLACE + 1);
+        let bytes = room.saturating_mul(size_of::<u128>() + size_of::<u32>() / KEYS_A_PLACE + 3);
         memory.try_grow(bytes).map_err(|error| {
             Error::new(Code::ResourcesExhausted, format!("the keys of a merge need {bytes} bytes: {error}"))
                 .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
@@ -361,6 +369,9 @@ fn sort(keys: &mut [u128], threads: usize) {
 /// Hashes of keys, each as often as its key came.
 pub(super) struct KeySet {
     keys: Vec<u128>,
+    /// A Bloom filter over them, a byte a key, whose keys have their bits in one word: of keys that are not in the set it tells nearly all
+    /// from the processor's cache.
+    filter: Vec<u64>,
     /// Where the hashes with each value of their first bits begin; one more at the end.
     starts: Vec<u32>,
     shift: u32,
@@ -386,11 +397,20 @@ impl KeySet {
             duplicates += u64::from(again && (at < 2 || keys[at - 2] != *key));
         }
         starts.resize(places + 1, keys.len() as u32);
-        Self { keys, starts, shift, duplicates, values: None, _memory: memory }
+        let mut filter = vec![0; (keys.len() / 8).next_power_of_two().max(1)];
+        for key in &keys {
+            let (word, bits) = place_in_filter(*key, filter.len());
+            filter[word] |= bits;
+        }
+        Self { keys, filter, starts, shift, duplicates, values: None, _memory: memory }
     }
 
     /// Whether the source has a key.
     pub(super) fn contains(&self, hash: u128) -> bool {
+        let (word, bits) = place_in_filter(hash, self.filter.len());
+        if self.filter[word] & bits != bits {
+            return false;
+        }
         let place = (hash >> self.shift) as usize;
         self.keys[self.starts[place] as usize..self.starts[place + 1] as usize].contains(&hash)
     }
@@ -409,6 +429,14 @@ impl KeySet {
     pub(super) fn duplicates(&self) -> u64 {
         self.duplicates
     }
+}
+
+/// A key's word of a filter of so many (a power of two), and its three bits in it.
+fn place_in_filter(hash: u128, words: usize) -> (usize, u64) {
+    // The index goes by the first bits, and slices go by the last.
+    let hash = (hash >> 64) as u64;
+    let bits = (1 << (hash & 63)) | (1 << ((hash >> 6) & 63)) | (1 << ((hash >> 12) & 63));
+    ((hash >> 18) as usize & (words - 1), bits)
 }
 
 /// The set that this process has of a merge; all its tasks use the same.
@@ -520,7 +548,7 @@ mod tests {
         let schema = Schema::new(vec![Field::new("k", DataType::Int32, false)]);
         let column: ArrayRef = Arc::new((0..10_000).collect::<Int32Array>());
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
-        let source = SourceKeys::new(Vec::new(), 10_000, 17 * 2_500);
+        let source = SourceKeys::new(Vec::new(), 10_000, BYTES_A_KEY * 2_500);
         assert_eq!(source.slices, 4);
         let mut counts = [0u64; 4];
         source
