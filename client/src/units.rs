@@ -1,5 +1,6 @@
 //! Numbers, sizes, durations and moments as people read them.
 
+use bytesize::ByteSize;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 /// `1,234,567`
@@ -30,23 +31,10 @@ pub fn size(bytes: u64) -> String {
 
 /// Bytes: `2GB` is 2,000,000,000, `512MiB` is 536,870,912, a bare number is bytes.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || "not a size above zero, such as 512MiB or 2GB".to_string();
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        _ => return Err(wrong()),
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(bytes)) if bytes > 0 => Ok(bytes),
+        _ => Err("not a size above zero, such as 512MiB or 2GB".to_string()),
+    }
 }
 
 /// `850 ms`, `3.2 s`, `4 min 05 s`, `2 h 03 min`; nothing that is negative: clocks of two machines may differ.

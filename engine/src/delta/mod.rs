@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod clauses;
 pub mod codec;
 pub mod commit;
+mod commit_info;
 pub mod deletion_vector;
 pub mod feature;
 pub mod files;

@@ -1,9 +1,9 @@
-//! Merges by clauses against a plain model and the library's own merge; their change data; histories of rows.
+//! Merges by clauses against a plain model and the library's own merge; and their change data.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+    array::{ArrayRef, Int64Array, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema},
 };
 use datafusion::{
@@ -18,7 +18,7 @@ use deltalake_core::{
 };
 use proptest::{collection::btree_map, prelude::*, sample::subsequence, test_runner::Config};
 
-use super::{Lake, name, render, text};
+use super::{Lake, name, render, text, touched};
 use crate::{
     TableName,
     delta::{
@@ -29,7 +29,7 @@ use crate::{
         commit::{self, MergeCommit, MergeCounts},
         feature,
         matching::Match,
-        merge::{self, Touched},
+        merge::Touched,
         schema, write,
     },
     error::{Code, Result},
@@ -48,13 +48,13 @@ fn lake_that(sorts: bool, vectors: bool, changes: bool, key_bytes: u64) -> Lake 
     Lake { vectors, changes, key_bytes, session: SessionContext::new_with_state(state), ..Lake::new() }
 }
 
-fn lake(vectors: bool, changes: bool) -> Lake {
+pub(super) fn lake(vectors: bool, changes: bool) -> Lake {
     lake_that(false, vectors, changes, 1 << 20)
 }
 
 impl Lake {
     /// A merge by clauses as the scheduler drives it.
-    async fn merge_by(
+    pub(super) async fn merge_by(
         &self,
         table: &TableName,
         batches: Vec<RecordBatch>,
@@ -123,18 +123,9 @@ impl Lake {
             true => Vec::new(),
             false => search.found(&self.run(search.plan(&candidates, 2)?).await?)?.files,
         };
-        let touched: Vec<Touched> = found
-            .into_iter()
-            .map(|retired| Touched { add: target.adds()[retired.candidate].clone(), retired })
-            .collect();
+        let touched = touched(&target, found);
         let on_read = feature::takes_deletion_vectors(&base)?;
-        let rewritten = if on_read || touched.iter().all(|file| file.retired.left == 0) {
-            None
-        } else {
-            let plan = merge::rewrite_plan(&self.storage, table, &merge.columns, &[], &touched)?;
-            let plan = write::plan_write(&state, &plan, spec(&merged, &[])).await?;
-            Some(WriteOutcome::collect(&self.run(plan).await?)?)
-        };
+        let rewritten = self.rest_of(&touched, on_read, &merge.columns, spec(&merged, &[])).await?;
         let rewritten_summary = rewritten.as_ref().map(|outcome| &outcome.summary);
         let counts = merge.check_counts(written.summary.rows_written, &joined, &touched, rewritten_summary)?;
         let commit = MergeCommit {
@@ -155,7 +146,7 @@ impl Lake {
     }
 
     /// The change data of the newest commit, as text, sorted: the kind first.
-    async fn changes(&self, table: &TableName) -> Vec<String> {
+    pub(super) async fn changes(&self, table: &TableName) -> Vec<String> {
         let open = catalog::open(&self.storage, table).await.unwrap();
         let entry = open.log().read_commit_entry(open.version()).await.unwrap().unwrap();
         let actions = get_actions(open.version(), &entry).unwrap();
@@ -427,136 +418,6 @@ proptest! {
     }
 }
 
-/// Rows of a day: since when, and value, by key.
-type Delivery = BTreeMap<i64, (Option<i64>, Option<i64>)>;
-/// What a history has of one key, oldest first: since when, until when, value.
-type Past = BTreeMap<i64, Vec<(i64, Option<i64>, Option<i64>)>>;
-
-fn delivery(rows: &Delivery) -> RecordBatch {
-    let at = rows.values().map(|(at, _)| *at).collect::<TimestampMicrosecondArray>().with_timezone("UTC");
-    RecordBatch::try_from_iter_with_nullable([
-        ("k", Arc::new(rows.keys().copied().collect::<Int64Array>()) as ArrayRef, true),
-        ("at", Arc::new(at) as ArrayRef, true),
-        ("v", Arc::new(rows.values().map(|(_, v)| *v).collect::<Int64Array>()) as ArrayRef, true),
-    ])
-    .unwrap()
-}
-
-/// What a history does with a delivery; `by_column` takes the moments of `at`, else all are `moment`.
-fn remember(past: &mut Past, rows: &Delivery, by_column: bool, moment: i64) -> (u64, u64, u64) {
-    let (mut inserted, mut updated, mut ignored) = (0, 0, 0);
-    for (key, (at, value)) in rows {
-        let from = if by_column { at.unwrap_or(moment) } else { moment };
-        let versions = past.entry(*key).or_default();
-        match versions.last_mut() {
-            None => {
-                versions.push((from, None, *value));
-                inserted += 1;
-            }
-            Some(last) if last.2 == *value || from < last.0 => ignored += 1,
-            Some(last) if from == last.0 => {
-                last.2 = *value;
-                updated += 1;
-            }
-            Some(last) => {
-                last.1 = Some(from);
-                versions.push((from, None, *value));
-                updated += 1;
-            }
-        }
-    }
-    (inserted, updated, ignored)
-}
-
-async fn replay_history(deliveries: Vec<Delivery>, by_column: bool, vectors: bool, changes: bool) {
-    let lake = lake(vectors, changes);
-    let table = name("test.past");
-    let mut past = Past::new();
-    let mut earlier = Vec::new();
-    for (day, rows) in deliveries.iter().enumerate() {
-        let moment = 10 * (day as i64 + 1);
-        let valid_from = by_column.then(|| "at".to_string());
-        let clauses = Clauses { history: Some(History { valid_from, at: moment }), ..Clauses::default() };
-        let batch = delivery(rows);
-        // `at` tells nothing here, so that only `v` makes a row another one.
-        let batch = batch.project(if by_column { &[0, 1, 2] } else { &[0, 2] }).unwrap();
-        let counts = lake.merge_by(&table, vec![batch.clone()], &["k"], &clauses).await.unwrap();
-        let expected = remember(&mut past, rows, by_column, moment);
-        if !by_column {
-            assert_eq!((counts.inserted, counts.updated, counts.ignored), expected, "day {day}");
-            let lines = lines_of(&past);
-            assert_eq!(lake.rows(&table).await, lines, "day {day}");
-            if changes && day > 0 {
-                check_changes(&earlier, &lines, &lake.changes(&table).await);
-            }
-            earlier = lines;
-        }
-        // The same once more changes nothing.
-        let again = lake.merge_by(&table, vec![batch], &["k"], &clauses).await.unwrap();
-        assert_eq!((again.inserted, again.updated, again.ignored), (0, 0, rows.len() as u64), "day {day} again");
-        check_past(&lake, &table).await;
-    }
-}
-
-fn lines_of(past: &Past) -> Vec<String> {
-    let moment =
-        |at: i64| chrono::DateTime::from_timestamp_micros(at).unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    let mut lines: Vec<String> = past
-        .iter()
-        .flat_map(|(key, versions)| {
-            versions.iter().map(move |(from, to, value)| {
-                let value = value.map_or("NULL".to_string(), |value| value.to_string());
-                let until = to.map_or("NULL".to_string(), moment);
-                format!("{key}|{value}|{}|{until}|{}", moment(*from), to.is_none())
-            })
-        })
-        .collect();
-    lines.sort();
-    lines
-}
-
-/// The changes turn the one into the other.
-fn check_changes(before: &[String], after: &[String], changes: &[String]) {
-    let mut rows = before.to_vec();
-    let of = |kinds: [&str; 2]| {
-        let rows = changes.iter().filter_map(move |line| line.split_once('|').filter(|(kind, _)| kinds.contains(kind)));
-        rows.map(|(_, row)| row.to_string()).collect::<Vec<_>>()
-    };
-    for gone in of(["update_preimage", "delete"]) {
-        let at = rows.iter().position(|row| *row == gone).unwrap_or_else(|| panic!("{gone} was not there: {rows:?}"));
-        rows.remove(at);
-    }
-    rows.extend(of(["update_postimage", "insert"]));
-    rows.sort();
-    assert_eq!(rows, after);
-}
-
-/// Of every key one row is current, and each ends where the next begins.
-async fn check_past(lake: &Lake, table: &TableName) {
-    lake.rows(table).await;
-    let sql = format!(
-        "SELECT k FROM {table} GROUP BY k HAVING sum(CASE WHEN is_current THEN 1 ELSE 0 END) <> 1 \
-         OR sum(CASE WHEN valid_to IS NULL THEN 1 ELSE 0 END) <> 1 OR sum(CASE WHEN valid_to <= valid_from THEN 1 ELSE 0 END) > 0 \
-         UNION ALL SELECT a.k FROM {table} a LEFT JOIN {table} b ON a.k = b.k AND a.valid_to = b.valid_from \
-         WHERE a.valid_to IS NOT NULL AND b.k IS NULL"
-    );
-    assert_eq!(render(&lake.sql(&sql).await.unwrap()), [""; 0], "{:?}", lake.rows(table).await);
-}
-
-proptest! {
-    #![proptest_config(Config { cases: 8, ..Config::default() })]
-
-    #[test]
-    fn a_history_keeps_what_rows_were(
-        deliveries in prop::collection::vec(
-            btree_map(0i64..6, (prop::option::of(0i64..50), prop::option::of(0i64..3)), 1..6), 1..5),
-        by_column in any::<bool>(), vectors in any::<bool>(), changes in any::<bool>(),
-    ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(replay_history(deliveries, by_column, vectors, changes));
-    }
-}
-
 fn one_row() -> RecordBatch {
     batches(&Rows::from([((1, Some("a".to_string())), (Some(1), "x".to_string()))]), 1).remove(0)
 }
@@ -636,30 +497,4 @@ async fn a_source_may_lack_columns_that_an_update_leaves_alone() {
     assert_eq!(lake.rows(&table).await, ["1|a|7|x", "2|a|8|NULL"]);
     let error = lake.merge_by(&table, vec![partial], &["k", "part"], &Clauses::default()).await.unwrap_err();
     assert_eq!(error.code, Code::SchemaMismatch);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nested_values_and_nan_are_told_from_others_in_a_history() {
-    use arrow::{
-        array::{Float64Array, ListArray},
-        datatypes::Int32Type,
-    };
-    let lake = lake(true, false);
-    let table = name("test.nested");
-    let batch = |last: i32| {
-        let lists =
-            ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), Some(vec![Some(last)])]);
-        RecordBatch::try_from_iter_with_nullable([
-            ("k", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef, true),
-            ("list", Arc::new(lists) as ArrayRef, true),
-            ("n", Arc::new(Float64Array::from(vec![Some(f64::NAN), None])) as ArrayRef, true),
-            ("yes", Arc::new(BooleanArray::from(vec![Some(true), None])) as ArrayRef, true),
-        ])
-        .unwrap()
-    };
-    for (day, last, expected) in [(1, 5, (2, 0)), (2, 5, (0, 0)), (3, 6, (0, 1))] {
-        let clauses = Clauses { history: Some(History { valid_from: None, at: day }), ..Clauses::default() };
-        let counts = lake.merge_by(&table, vec![batch(last)], &["k"], &clauses).await.unwrap();
-        assert_eq!((counts.inserted, counts.updated), expected, "day {day}");
-    }
 }

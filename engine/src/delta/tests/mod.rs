@@ -9,6 +9,7 @@ mod matches;
 mod optimize;
 mod quarantine;
 mod round_trips;
+mod row_histories;
 mod scans;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 
 use arrow::{
     array::RecordBatch,
+    datatypes::SchemaRef,
     util::display::{ArrayFormatter, FormatOptions},
 };
 use datafusion::{
@@ -37,7 +39,7 @@ use super::{
     Clauses, CommitLabel, Committed, DataFiles, SchemaPolicy, Table, WriteOutcome, WriteSettings, WriteSpec, catalog,
     commit::{self, MergeCommit, MergeCounts, OptimizeCommit},
     feature,
-    matching::{Found, Match},
+    matching::{Found, Match, Retired},
     merge::{self, Touched},
     optimize::{Limits, Plan, Rewritten, rewritten},
     schema, write,
@@ -185,19 +187,9 @@ impl Lake {
             let plan = merge::duplicate_examples_plan(&self.storage, table, &source, &keys)?;
             return Err(merge::duplicate_error(table, &keys, duplicates, &self.query(&plan).await?)?);
         }
-        let touched: Vec<Touched> = found
-            .into_iter()
-            .map(|retired| Touched { add: target.adds()[retired.candidate].clone(), retired })
-            .collect();
+        let touched = touched(&target, found);
         let on_read = feature::takes_deletion_vectors(&base)?;
-        let rewritten = if on_read || touched.iter().all(|file| file.retired.left == 0) {
-            None
-        } else {
-            let plan = merge::rewrite_plan(&self.storage, table, &arrow, &[], &touched)?;
-            let spec = self.spec(table, &target_schema, &[]);
-            let plan = write::plan_write(&self.session.state(), &plan, spec).await?;
-            Some(WriteOutcome::collect(&self.run(plan).await?)?)
-        };
+        let rewritten = self.rest_of(&touched, on_read, &arrow, self.spec(table, &target_schema, &[])).await?;
         let counts = merge::check(&written.summary, &touched, rewritten.as_ref().map(|outcome| &outcome.summary))?;
         let kept = match on_read {
             true => touched.iter().filter_map(Touched::updated).collect(),
@@ -243,11 +235,33 @@ impl Lake {
         commit::optimize(table, commit, &CommitLabel::default()).await
     }
 
+    /// The touched files without the rows that go; none where vectors retire them, or nothing is left.
+    pub(crate) async fn rest_of(
+        &self,
+        touched: &[Touched],
+        on_read: bool,
+        columns: &SchemaRef,
+        spec: WriteSpec,
+    ) -> Result<Option<WriteOutcome>> {
+        if on_read || touched.iter().all(|file| file.retired.left == 0) {
+            return Ok(None);
+        }
+        let plan = merge::rewrite_plan(&self.storage, &spec.table, columns, &[], touched)?;
+        let plan = write::plan_write(&self.session.state(), &plan, spec).await?;
+        Ok(Some(WriteOutcome::collect(&self.run(plan).await?)?))
+    }
+
     /// All rows of the newest version as text, sorted.
     pub(crate) async fn rows(&self, table: &TableName) -> Vec<String> {
         catalog::register(&self.session, &self.storage, &BTreeSet::from([table.clone()])).await.unwrap();
         render(&self.sql(&format!("SELECT * FROM {table}")).await.unwrap())
     }
+}
+
+/// Files of the table with what goes of them.
+pub(crate) fn touched(target: &DataFiles, found: Vec<Retired>) -> Vec<Touched> {
+    let of = |retired: Retired| Touched { add: target.adds()[retired.candidate].clone(), retired };
+    found.into_iter().map(of).collect()
 }
 
 /// Rows as text, sorted.

@@ -114,6 +114,7 @@ async fn the_session_clock_counts() {
             ("hour(«TIMESTAMP '2021-12-25 07:00:00Z'»)", "8 int"),
             ("date_trunc('day', «TIMESTAMP '2021-12-25 07:00:00Z'»)", "2021-12-24T23:00:00Z timestamp"),
             (
+                // Three of the letter X are Spark's pattern for an offset with a colon, no mark of something unfinished.
                 "date_format(«TIMESTAMP '2021-12-25 07:00:00Z'», 'yyyy-MM-dd HH:mm VV XXX')",
                 "2021-12-25 08:00 Europe/Paris +01:00 string",
             ),

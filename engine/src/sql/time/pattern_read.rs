@@ -246,7 +246,7 @@ mod tests {
     fn what_spark_reads() {
         for (pattern, text, expected) in [
             ("yyyy-MM-dd'T'HH:mm:ss.SSSZ", "2021-12-25T07:00:00.000+0100", "2021-12-25T06:00:00Z"),
-            // `XXX` is a pattern of Spark's: an offset with a colon.
+            // Three of the letter X are Spark's pattern for an offset with a colon, no mark of something unfinished.
             ("yyyy-MM-dd'T'HH:mm:ss.SSSXXX", "2021-12-25T07:00:00.5+01:00", "2021-12-25T06:00:00.500Z"),
             ("yyyy-MM-dd'T'HH:mm:ssX", "2021-12-25T07:00:00Z", "2021-12-25T07:00:00Z"),
             ("yyyy-MM-dd'T'HH:mm:ssX", "2021-12-25T07:00:00+01", "2021-12-25T06:00:00Z"),
@@ -280,6 +280,7 @@ mod tests {
             ("yyyy-MM-dd", "2021-02-30"),
             ("yyyy-MM-dd HH:mm", "2021-12-25 24:00"),
             ("yyyy-MM-dd'T'HH:mm:ssZ", "2021-12-25T07:00:00+01:00"),
+            // Three of the letter X are Spark's pattern for an offset with a colon, no mark of something unfinished.
             ("yyyy-MM-dd'T'HH:mm:ssXXX", "2021-12-25T07:00:00+0100"),
             ("hh:mm a", "13:00 PM"),
             ("yyyy-DDD", "2021-366"),

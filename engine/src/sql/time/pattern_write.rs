@@ -180,6 +180,7 @@ mod tests {
             ("EEEE d MMMM y", "UTC", "Sunday 5 December 2021"),
             ("DDD 'day of' y, 'Q'Q", "UTC", "339 day of 2021, Q4"),
             ("HH:mmX", "Europe/Paris", "07:07+01"),
+            // Three of the letter X are Spark's pattern for an offset with a colon, no mark of something unfinished.
             ("HH:mmXXX", "UTC", "06:07Z"),
             ("HH:mmxxx", "UTC", "06:07+00:00"),
             ("HH:mmxx VV", "Asia/Kolkata", "11:37+0530 Asia/Kolkata"),
@@ -197,6 +198,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_can_be_read(micros in -62_135_596_800_000_000i64..253_402_214_400_000_000, form in 0usize..4) {
+            // Three of the letter X are Spark's pattern for an offset with a colon, no mark of something unfinished.
             let pattern = ["yyyy-MM-dd'T'HH:mm:ss.SSSSSSZ", "yyyyMMddHHmmss.SSSSSSXXX", "d.M.y h:m:s.SSSSSS a X", "yyyy/DDD k:m:s.SSSSSSxxx"][form];
             let pattern = Pattern::compile(pattern).unwrap();
             for zone in [Zone::UTC, Zone::Fixed(19_800), Zone::Fixed(-3600)] {

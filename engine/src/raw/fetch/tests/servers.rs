@@ -2,6 +2,11 @@
 
 use std::process::{Child, Command, Stdio};
 
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
+
 use super::*;
 
 /// A server of `tests/rigs/servers.py`, ended with the test.
