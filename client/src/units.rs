@@ -65,9 +65,10 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        let sizes = ["1", "512MiB", "2GB", "3 kb", "18446744073709551615"].map(|text| parse_size(text).unwrap());
-        assert_eq!(sizes, [1, 512 << 20, 2_000_000_000, 3_000, u64::MAX]);
-        for wrong in ["", "0", "0MiB", "-1", "1.5GB", "MiB", "1XB", "18446744073709551615kB", "99999999999999999999"] {
+        let sizes =
+            ["1", "512MiB", "2GB", "1.5GB", "3 kb", "18446744073709551615"].map(|text| parse_size(text).unwrap());
+        assert_eq!(sizes, [1, 512 << 20, 2_000_000_000, 1_500_000_000, 3_000, u64::MAX]);
+        for wrong in ["", "0", "0MiB", "-1", "MiB", "1XB", "1,5GB"] {
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
     }

@@ -56,51 +56,90 @@ const KEYS_A_PLACE: usize = 4;
 /// Hashes the rows of batches that hold the key columns and nothing else.
 pub(super) struct KeyHasher {
     hasher: SipHasher13,
-    /// None: the key is one text, hashed as it is.
-    rows: Option<RowConverter>,
+    encoding: Encoding,
+}
+
+/// The bytes of a key.
+enum Encoding {
+    /// One text: its own.
+    Text,
+    /// One column whose equal values have equal bytes: so many of them, as in memory.
+    Fixed(usize),
+    /// Any others.
+    Rows(RowConverter),
+}
+
+/// A batch's hashes, by row.
+pub(super) struct Hashes {
+    /// Those of rows with a null mean nothing.
+    hashes: Vec<u128>,
+    nulls: Option<NullBuffer>,
+}
+
+impl Hashes {
+    /// Rows of the batch.
+    pub(super) fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Whether a row has no null.
+    pub(super) fn is_key(&self, row: usize) -> bool {
+        self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    /// Hashes of rows without nulls.
+    fn keys(&self) -> impl Iterator<Item = u128> {
+        self.hashes.iter().enumerate().filter(|(row, _)| self.is_key(*row)).map(|(_, hash)| *hash)
+    }
 }
 
 impl KeyHasher {
     /// For keys of these columns.
     pub(super) fn try_new(columns: &Schema, secret: (u64, u64)) -> Result<Self> {
         let fields = columns.fields();
-        let rows = match fields.as_ref() {
-            [field] if field.data_type() == &DataType::Utf8 => None,
+        let one = if let [field] = fields.as_ref() { Some(field.data_type()) } else { None };
+        let encoding = match one {
+            Some(DataType::Utf8) => Encoding::Text,
+            // Not of floats: there are many of the same value.
+            Some(of) if of.is_integer() || of.is_temporal() || matches!(of, DataType::Decimal128(..)) => {
+                Encoding::Fixed(of.primitive_width().ok_or_else(|| Error::new(Code::Internal, "a key has no width"))?)
+            }
             _ => {
                 let fields = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
-                Some(RowConverter::new(fields)?)
+                Encoding::Rows(RowConverter::new(fields)?)
             }
         };
-        Ok(Self { hasher: SipHasher13::new_with_keys(secret.0, secret.1), rows })
+        Ok(Self { hasher: SipHasher13::new_with_keys(secret.0, secret.1), encoding })
     }
 
-    /// Gives each row that has no null, by its position in the batch, and its hash.
-    pub(super) fn hash(&self, batch: &RecordBatch, mut each: impl FnMut(usize, u128)) -> Result<()> {
+    /// The hashes of a batch's rows.
+    pub(super) fn hash(&self, batch: &RecordBatch) -> Result<Hashes> {
         let nulls = batch
             .columns()
             .iter()
             .fold(None, |all, column| NullBuffer::union(all.as_ref(), column.logical_nulls().as_ref()));
-        let whole = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-        match &self.rows {
-            None => {
-                let text = batch.columns().first().and_then(|column| column.as_string_opt::<i32>());
-                let text = text.ok_or_else(|| Error::new(Code::Internal, "the key is no text"))?;
-                for (row, text) in text.iter().enumerate() {
-                    if let Some(text) = text {
-                        each(row, self.hasher.hash(text.as_bytes()).as_u128());
-                    }
-                }
+        let hash = |bytes: &[u8]| self.hasher.hash(bytes).as_u128();
+        let hashes = match (&self.encoding, batch.columns()) {
+            (Encoding::Text, [column]) => {
+                let text =
+                    column.as_string_opt::<i32>().ok_or_else(|| Error::new(Code::Internal, "the key is no text"))?;
+                (0..text.len()).map(|row| hash(text.value(row).as_bytes())).collect()
             }
-            Some(rows) => {
-                let rows = rows.convert_columns(batch.columns())?;
-                for (row, bytes) in rows.iter().enumerate() {
-                    if whole(row) {
-                        each(row, self.hasher.hash(bytes.as_ref()).as_u128());
-                    }
-                }
+            (Encoding::Fixed(width), [column]) => {
+                let data = column.to_data();
+                let values = data.buffers().first().map(|values| values.as_slice()).unwrap_or_default();
+                let values = values.chunks_exact(*width).skip(data.offset()).take(data.len());
+                values.map(hash).collect()
             }
-        }
-        Ok(())
+            (Encoding::Rows(rows), columns) => {
+                let rows = rows.convert_columns(columns)?;
+                rows.iter().map(|row| hash(row.as_ref())).collect()
+            }
+            (_, columns) => {
+                return Err(Error::new(Code::Internal, format!("a key of one column came with {}", columns.len())));
+            }
+        };
+        Ok(Hashes { hashes, nulls })
     }
 }
 
@@ -318,14 +357,9 @@ impl SourceKeys {
                 let missing = || Error::new(Code::Internal, "a file of the source lacks a key column");
                 let mut batches = file.read(group, &columns)?.ok_or_else(missing)?;
                 let hasher = source.hasher(&columns)?;
-                let mut hashes = Vec::with_capacity(BATCH_ROWS);
                 while let Some(batch) = batches.try_next().await? {
-                    hasher.hash(&batch, |_, hash| {
-                        if in_slice(hash, slice, source.slices) {
-                            hashes.push(hash);
-                        }
-                    })?;
-                    all.lock().append(&mut hashes);
+                    let hashes = hasher.hash(&batch)?;
+                    all.lock().extend(hashes.keys().filter(|hash| in_slice(*hash, slice, source.slices)));
                     if let Some(values) = &values {
                         values.lock().push(batch);
                     }
@@ -346,7 +380,7 @@ impl SourceKeys {
     }
 }
 
-pub(super) fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
+fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
     // The set's index goes by the first bits, so slices go by the last.
     slices == 1 || (hash as u64) % u64::from(slices) == u64::from(slice)
 }
@@ -405,12 +439,31 @@ impl KeySet {
         Self { keys, filter, starts, shift, duplicates, values: None, _memory: memory }
     }
 
-    /// Whether the source has a key.
-    pub(super) fn contains(&self, hash: u128) -> bool {
-        let (word, bits) = place_in_filter(hash, self.filter.len());
-        if self.filter[word] & bits != bits {
-            return false;
+    /// Which rows of a batch have a key of the set, in their order. Of a set of many slices only keys of this one are found.
+    pub(super) fn find(&self, hashes: &Hashes) -> Vec<usize> {
+        // Look-ups do not wait for each other: those of the filter are done for all rows before any in the set.
+        let mut candidates = vec![0; hashes.len()];
+        let mut count = 0;
+        for (row, hash) in hashes.hashes.iter().enumerate() {
+            let (word, bits) = place_in_filter(*hash, self.filter.len());
+            candidates[count] = row;
+            count += usize::from(self.filter[word] & bits == bits);
         }
+        candidates.truncate(count);
+        candidates.retain(|row| hashes.is_key(*row) && self.contains(hashes.hashes[*row]));
+        candidates
+    }
+
+    /// Rows of a batch that have a key of this slice, but none of the set, in their order.
+    pub(super) fn find_others(&self, hashes: &Hashes, slice: u32, slices: u32) -> Vec<usize> {
+        let mut found = self.find(hashes).into_iter().peekable();
+        let is_other = |row: &usize| {
+            found.next_if_eq(row).is_none() && hashes.is_key(*row) && in_slice(hashes.hashes[*row], slice, slices)
+        };
+        (0..hashes.len()).filter(is_other).collect()
+    }
+
+    fn contains(&self, hash: u128) -> bool {
         let place = (hash >> self.shift) as usize;
         self.keys[self.starts[place] as usize..self.starts[place + 1] as usize].contains(&hash)
     }
@@ -507,10 +560,16 @@ mod tests {
             let set = KeySet::of_sorted(sorted, None);
             let mut times: HashMap<u128, u64> = HashMap::new();
             keys.iter().for_each(|key| *times.entry(*key).or_default() += 1);
-            prop_assert!(keys.iter().all(|key| set.contains(*key)));
-            for other in others.iter().chain(&[0, u128::MAX, 1 << 127]) {
-                prop_assert_eq!(set.contains(*other), times.contains_key(other));
-            }
+            let others = others.iter().chain(&[0, u128::MAX, 1 << 127]).copied();
+            let asked: Vec<u128> = keys.iter().copied().chain(others).collect();
+            // Every third row has a null.
+            let nulls = NullBuffer::from_iter((0..asked.len()).map(|row| row % 3 != 2));
+            let hashes = Hashes { hashes: asked.clone(), nulls: Some(nulls) };
+            let rows = |in_set: bool| -> Vec<usize> {
+                (0..asked.len()).filter(|row| row % 3 != 2 && times.contains_key(&asked[*row]) == in_set).collect()
+            };
+            prop_assert_eq!(set.find(&hashes), rows(true));
+            prop_assert_eq!(set.find_others(&hashes, 0, 1), rows(false));
             prop_assert_eq!(set.rows(), keys.len() as u64);
             prop_assert_eq!(set.duplicates(), times.values().filter(|times| **times > 1).count() as u64);
         }
@@ -524,19 +583,22 @@ mod tests {
             ]));
             let hashes = |columns: Schema, arrays: Vec<ArrayRef>| {
                 let batch = RecordBatch::try_new(Arc::new(columns.clone()), arrays).unwrap();
-                let mut found = vec![None; batch.num_rows()];
-                KeyHasher::try_new(&columns, (1, 2)).unwrap().hash(&batch, |row, hash| found[row] = Some(hash)).unwrap();
-                found
+                // A slice of a longer array, as readers give them.
+                let longer = concat_batches(batch.schema_ref(), [&batch, &batch]).unwrap();
+                let hashes = KeyHasher::try_new(&columns, (1, 2)).unwrap().hash(&longer.slice(batch.num_rows(), batch.num_rows())).unwrap();
+                (0..hashes.len()).map(|row| hashes.is_key(row).then_some(hashes.hashes[row])).collect::<Vec<_>>()
             };
             let numbers: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
             let texts: ArrayRef = Arc::new(rows.iter().map(|row| row.1.clone()).collect::<StringArray>());
-            let both = hashes(columns.as_ref().clone(), vec![numbers, texts.clone()]);
+            let both = hashes(columns.as_ref().clone(), vec![numbers.clone(), texts.clone()]);
+            let number = hashes(columns.project(&[0]).unwrap(), vec![numbers]);
             let text = hashes(columns.project(&[1]).unwrap(), vec![texts]);
             for (one, row) in rows.iter().enumerate() {
                 prop_assert_eq!(both[one].is_some(), row.0.is_some() && row.1.is_some());
-                prop_assert_eq!(text[one].is_some(), row.1.is_some());
+                prop_assert_eq!((number[one].is_some(), text[one].is_some()), (row.0.is_some(), row.1.is_some()));
                 for (other, with) in rows.iter().enumerate().filter(|(other, _)| both[*other].is_some()) {
                     prop_assert_eq!(both[one] == both[other], row == with);
+                    prop_assert_eq!(number[one] == number[other], row.0 == with.0);
                     prop_assert_eq!(text[one] == text[other], row.1 == with.1);
                 }
             }
@@ -551,13 +613,9 @@ mod tests {
         let source = SourceKeys::new(Vec::new(), 10_000, BYTES_A_KEY * 2_500);
         assert_eq!(source.slices, 4);
         let mut counts = [0u64; 4];
-        source
-            .hasher(&schema)
-            .unwrap()
-            .hash(&batch, |_, hash| {
-                (0..4).filter(|slice| in_slice(hash, *slice, 4)).for_each(|slice| counts[slice as usize] += 1);
-            })
-            .unwrap();
+        for hash in source.hasher(&schema).unwrap().hash(&batch).unwrap().keys() {
+            (0..4).filter(|slice| in_slice(hash, *slice, 4)).for_each(|slice| counts[slice as usize] += 1);
+        }
         assert_eq!(counts.iter().sum::<u64>(), 10_000);
         assert!(counts.iter().all(|count| count.abs_diff(2_500) < 250), "{counts:?}");
     }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     deletion_vector::{DeletionVector, VectorFile, inline},
     files::{DataFiles, size},
-    keys::{KeyFile, KeyHasher, KeySet, SharedKeys, SourceKeys, in_slice},
+    keys::{KeyFile, KeyHasher, KeySet, SharedKeys, SourceKeys},
     layout::Layout,
     scan::data_path,
     schema, stats,
@@ -309,23 +309,14 @@ impl Target {
             let mut first = self.file.first_row(group);
             while let Some(batch) = batches.try_next().await? {
                 stop_if_cancelled(cancel)?;
-                let mut has_key = vec![false; if with_nulls { batch.num_rows() } else { 0 }];
-                hasher.hash(&batch, |row, hash| {
-                    if with_nulls {
-                        has_key[row] = true;
-                    }
-                    let found = match lacks {
-                        None => keys.contains(hash),
-                        Some(Lacks { slice, slices, .. }) => in_slice(hash, slice, slices) && !keys.contains(hash),
-                    };
-                    let row = first + row as u64;
-                    if found && !self.gone.contains(row) {
-                        self.matched.insert(row);
-                    }
-                })?;
-                let nulls =
-                    has_key.iter().enumerate().filter(|(_, has_key)| !**has_key).map(|(row, _)| first + row as u64);
-                self.matched.extend(nulls.filter(|row| !self.gone.contains(*row)));
+                let hashes = hasher.hash(&batch)?;
+                let found = match lacks {
+                    None => keys.find(&hashes),
+                    Some(Lacks { slice, slices, .. }) => keys.find_others(&hashes, slice, slices),
+                };
+                let nulls = (0..hashes.len()).filter(|row| with_nulls && !hashes.is_key(*row));
+                let rows = found.into_iter().chain(nulls).map(|row| first + row as u64);
+                self.matched.extend(rows.filter(|row| !self.gone.contains(*row)));
                 first += batch.num_rows() as u64;
             }
         }

@@ -5,7 +5,7 @@
 //! group's rows, and a group whose files another writer changed meanwhile is left out of the commit ([`still_there`]) without harm to the others.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -21,7 +21,8 @@ use deltalake_core::kernel::Add;
 
 use super::{
     files::{DataFiles, size},
-    scan::DeltaTableScan,
+    keys::KeyFile,
+    scan::{DeltaTableScan, data_path},
     table::Table,
     written::WriteOutcome,
     z_order::{self, ZOrder},
@@ -115,6 +116,27 @@ impl Plan {
         let scan = DeltaTableScan::from_files(table.storage(), table.name(), files.clone())?;
         Ok(scan.with_file_column().with_groups(self.groups.clone()).scan(session, None, &[], None).await?)
     }
+}
+
+/// Columns that have Bloom filters in the newest of the plan's files: only the merges that wrote it knew the key.
+pub async fn bloom_columns(table: &Table, files: &DataFiles, plan: &Plan) -> Result<Vec<String>> {
+    let newest = plan.groups.iter().flatten().map(|&file| &files.adds()[file]).max_by_key(|add| add.modification_time);
+    let Some(add) = newest else { return Ok(Vec::new()) };
+    let storage = table.storage();
+    let path = data_path(storage.root(), &storage.table_path(table.name()), table.name(), &add.path)?;
+    let layout = files.layout().map(|layout| layout.as_ref());
+    let file = KeyFile::open(&storage.store(), path, size(add), layout).await?;
+    let columns: BTreeSet<String> = file
+        .footer()
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns())
+        .filter_map(|column| match (column.bloom_filter_offset(), column.column_path().parts()) {
+            (Some(_), [name]) => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    Ok(columns.into_iter().filter(|name| files.schema().index_of(name).is_ok()).collect())
 }
 
 /// Some rows of these columns, from all over the table.

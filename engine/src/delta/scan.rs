@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{DFSchema, ScalarValue, Statistics, stats::Precision},
+    common::{ColumnStatistics, DFSchema, ScalarValue, Statistics, stats::Precision},
     config::TableParquetOptions,
     datasource::{
         TableType,
@@ -102,6 +102,19 @@ impl DeltaTableScan {
         fields.push(Arc::new(Field::new(FILE_COLUMN, DataType::Int32, false)));
         self.schema = Arc::new(Schema::new(fields));
         self.file_column = true;
+        self
+    }
+
+    /// The same scan with its text columns as `Utf8View`; nested texts, and those from the log, stay as they are.
+    pub fn with_text_views(mut self) -> Self {
+        let stored = |name: &str| !self.files.partition_columns().iter().any(|column| column == name);
+        let fields = self.schema.fields().iter().map(|field| match field.data_type() {
+            DataType::Utf8 if stored(field.name()) => {
+                Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View))
+            }
+            _ => field.clone(),
+        });
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         self
     }
 
@@ -267,8 +280,9 @@ fn scan_statistics(files: &DataFiles, schema: &Schema, order: &arrow::datatypes:
         .iter()
         .map(|field| {
             let known = schema.index_of(field.name()).ok().and_then(|index| all.column_statistics.get(index).cloned());
+            let known = known.and_then(|known| in_type(known, field.data_type()));
             known.unwrap_or_else(|| {
-                let mut statistics = datafusion::common::ColumnStatistics::new_unknown();
+                let mut statistics = ColumnStatistics::new_unknown();
                 statistics.distinct_count = Precision::Inexact(files.len());
                 statistics.null_count = Precision::Inexact(0);
                 statistics
@@ -276,6 +290,13 @@ fn scan_statistics(files: &DataFiles, schema: &Schema, order: &arrow::datatypes:
         })
         .collect();
     Statistics { column_statistics: columns, ..all }
+}
+
+/// A column's statistics with bounds of its type in the scan.
+fn in_type(statistics: ColumnStatistics, data_type: &DataType) -> Option<ColumnStatistics> {
+    let cast = |bound: Precision<ScalarValue>| bound.cast_to(data_type).ok();
+    let (min_value, max_value) = (cast(statistics.min_value)?, cast(statistics.max_value)?);
+    Some(ColumnStatistics { min_value, max_value, ..statistics })
 }
 
 /// Where a data file lies in the store. `path` is as in an `Add`, decoded: relative to the table's folder, or a URL within the root's store.

@@ -45,6 +45,9 @@ pub struct WriteSettings {
     /// False positives of the Bloom filters of key columns, between 0 and 1; 0: no filters. 0.0001 is 2.4 bytes a row.
     #[serde(default)]
     pub key_bloom_fpp: f64,
+    /// Columns that have Bloom filters instead of the key's.
+    #[serde(default)]
+    pub bloom_columns: Option<Vec<String>>,
 }
 
 impl Default for WriteSettings {
@@ -56,6 +59,7 @@ impl Default for WriteSettings {
             zstd_level: 1,
             statistics_columns: 32,
             key_bloom_fpp: 0.0,
+            bloom_columns: None,
         }
     }
 }
@@ -111,7 +115,8 @@ impl FileWriter {
             .set_max_row_group_bytes(Some(settings.row_group_bytes.max(1)))
             .set_created_by(concat!("trireme ", env!("CARGO_PKG_VERSION")).to_string());
         if settings.key_bloom_fpp > 0.0 && settings.key_bloom_fpp < 1.0 {
-            for key in keys.iter().map(|key| ColumnPath::from(key.as_str())) {
+            let columns = settings.bloom_columns.as_ref().unwrap_or(&keys);
+            for key in columns.iter().map(|key| ColumnPath::from(key.as_str())) {
                 // Smaller row groups get smaller filters: the writer folds them.
                 properties = properties
                     .set_column_bloom_filter_enabled(key.clone(), true)

@@ -52,6 +52,7 @@ mod tests;
 mod text;
 mod time;
 mod types;
+mod views;
 
 use std::sync::Arc;
 
@@ -69,6 +70,7 @@ pub use plan::{plan_columns, plan_predicate, plan_select};
 pub use reads::tables_read;
 pub use statement::{Statement, parse_select};
 pub use types::{list_of, parse_schema, parse_type, timestamp, type_name};
+pub use views::physical_plan;
 
 /// Trireme's own scalar functions; they replace others of the same name.
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {

@@ -67,7 +67,7 @@ impl Queries {
         let batches = if local {
             session.execute_logical_plan(plan).await?.collect().await?
         } else {
-            let physical = session.state().create_physical_plan(&plan).await?;
+            let physical = sql::physical_plan(&session.state(), &plan).await?;
             // Dropped with this future when the caller goes away.
             let cancel = CancellationToken::new();
             let _gone = cancel.clone().drop_guard();

@@ -33,7 +33,7 @@ impl Worker {
         let result = schema::to_delta(plan.schema().as_arrow())?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
         write.settings = self.write_settings();
-        let rows = session.state().create_physical_plan(&plan).await?;
+        let rows = sql::physical_plan(&session.state(), &plan).await?;
         let rows = sort_partitions(rows, &question.sort_by)?;
         let physical = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);
         let written = WriteOutcome::collect(&self.run_plan("query", &session, physical, job).await?)?;

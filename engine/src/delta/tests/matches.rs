@@ -8,7 +8,7 @@ use arrow::array::{
 };
 
 use super::{Lake, name};
-use crate::delta::{CommitLabel, DataFiles, SchemaPolicy, Table, catalog, matching::Match, schema};
+use crate::delta::{CommitLabel, DataFiles, SchemaPolicy, Table, catalog, matching::Match, optimize::Limits, schema};
 
 /// Makes keys out of numbers.
 type Keys = fn(std::ops::Range<i64>) -> ArrayRef;
@@ -83,6 +83,26 @@ async fn row_groups_are_passed_over_by_their_bloom_filters() {
         let mut lake = Lake::new();
         let table = ten_groups(&mut lake, keys(0..1000)).await;
         assert_eq!(groups_read(&lake, &table, keys(5000..5100)).await, 10, "without filters");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn optimized_files_keep_their_bloom_filters() {
+    for (fpp, groups) in [(0.0001, 0), (0.0, 1)] {
+        let mut lake = Lake::new();
+        lake.settings.key_bloom_fpp = fpp;
+        let (table, label) = (name("t.optimized"), CommitLabel::default());
+        let of = |range: std::ops::Range<i64>| -> ArrayRef { Arc::new(range.map(scattered).collect::<Int64Array>()) };
+        lake.overwrite(&table, vec![rows(of(0..500), "old")], SchemaPolicy::Same, &label).await.unwrap();
+        lake.merge(&table, vec![rows(of(500..1000), "old")], &["k"], SchemaPolicy::Same, &label).await.unwrap();
+        let limits = Limits { target_bytes: 1 << 20, retired_percent: 30 };
+        let merged = catalog::open(&lake.storage, &table).await.unwrap();
+        let parts = lake.rewrite(&merged, limits).await.unwrap();
+        lake.land(&merged, &parts, limits).await.unwrap();
+        let table = catalog::open(&lake.storage, &table).await.unwrap();
+        assert_eq!(table.files().unwrap().len(), 1);
+        assert_eq!(groups_read(&lake, &table, of(5000..5100)).await, groups, "none of 100 keys");
+        assert_eq!(groups_read(&lake, &table, of(250..251)).await, 1);
     }
 }
 

@@ -11,6 +11,7 @@ mod quarantine;
 mod round_trips;
 mod row_histories;
 mod scans;
+mod text_views;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,13 +42,14 @@ use super::{
     feature,
     matching::{Found, Match, Retired},
     merge::{self, Touched},
-    optimize::{Limits, Plan, Rewritten, rewritten},
+    optimize::{Limits, Plan, Rewritten, bloom_columns, rewritten},
     schema, write,
 };
 use crate::{
     Storage, TableName,
     error::{Error, Result},
     plan::TriremeCodec,
+    sql,
 };
 
 /// A storage root of its own, and a session that plans over it.
@@ -105,7 +107,7 @@ impl Lake {
 
     pub(crate) async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let plan = self.session.sql(sql).await?.into_unoptimized_plan();
-        self.query(&self.session.state().optimize(&plan)?).await
+        self.run(sql::physical_plan(&self.session.state(), &plan).await?).await
     }
 
     /// Properties of tables that are made.
@@ -218,7 +220,9 @@ impl Lake {
         let state = self.session.state();
         let rows = plan.scan(table, &files, &state).await?;
         let rows = write::sort_partitions(rows, &feature::sort_by(table))?;
-        let write = write::DeltaWriteExec::try_new(rows, Arc::new(self.spec(table.name(), &table.schema(), &[])))?;
+        let mut spec = self.spec(table.name(), &table.schema(), &[]);
+        spec.settings.bloom_columns = Some(bloom_columns(table, &files, &plan).await?);
+        let write = write::DeltaWriteExec::try_new(rows, Arc::new(spec))?;
         let written = WriteOutcome::collect(&self.run(Arc::new(write)).await?)?;
         rewritten(&files, &plan, &written)
     }
