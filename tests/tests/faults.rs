@@ -59,6 +59,8 @@ struct World {
     cluster: Cluster,
     python: Python,
     days: Vec<PathBuf>,
+    /// Optimizations of the table.
+    optimized: usize,
 }
 
 /// A phase of an undisturbed job, and how long it took.
@@ -68,7 +70,7 @@ impl World {
     /// A cluster with the first day loaded; none where the oracle can't run.
     fn new() -> Option<Self> {
         let python = Python::find()?;
-        let mut world = Self { cluster: Cluster::start(Options::default()), python, days: Vec::new() };
+        let mut world = Self { cluster: Cluster::start(Options::default()), python, days: Vec::new(), optimized: 0 };
         world.deliver();
         let load = ["load", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
         world.cluster.json(&[&load[..], &STREAMS].concat()).done();
@@ -85,17 +87,21 @@ impl World {
     }
 
     fn merge(&self) -> Client {
-        let merge =
-            ["merge", "--output", "json", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
-        self.cluster.begin(&[&merge[..], &STREAMS].concat())
+        self.merge_with(&[])
     }
 
-    /// Checks that the table holds all days, and that it has had one commit for each.
+    fn merge_with(&self, flags: &[&str]) -> Client {
+        let merge =
+            ["merge", "--output", "json", "--table", "s.streams", "--source", "raw.streams", "--pk", "start_at"];
+        self.cluster.begin(&[&merge[..], &STREAMS, flags].concat())
+    }
+
+    /// Checks that the table holds all days, and that it has had one commit for each, and for each optimization.
     #[track_caller]
     fn check(&self) {
         self.python.check_tables(&self.cluster.lake(), &self.days, &[("s.streams", "streams/merge")]);
         let history = self.cluster.json(&["tables", "history", "s.streams"]).done().json_lines();
-        assert_eq!(history.len(), self.days.len(), "one commit a delivery: {history:?}");
+        assert_eq!(history.len(), self.days.len() + self.optimized, "one commit a job: {history:?}");
     }
 
     /// The job that a client has submitted after those that are known.
@@ -151,21 +157,44 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn an_executor_is_killed_in_a_merge() {
+    executors_are_killed("merge", World::deliver, World::merge);
+}
+
+#[test]
+fn an_executor_is_killed_in_a_merge_by_clauses() {
+    let clauses = ["--when-matched", "update_if=source.size_mb >= 0", "--when-matched", "update"];
+    executors_are_killed("merge", World::deliver, |world| world.merge_with(&clauses));
+}
+
+#[test]
+fn an_executor_is_killed_in_an_optimization() {
+    let retire = |world: &mut World| {
+        world.deliver();
+        world.merge().finish().done();
+        world.optimized += 1;
+    };
+    executors_are_killed("optimize", retire, |world| {
+        world.cluster.begin(&["optimize", "s.streams", "--retired-percent", "1", "--output", "json"])
+    });
+}
+
+/// Kills an executor in every phase of a job, after what must be there for it.
+fn executors_are_killed(kind: &str, prepare: impl Fn(&mut World), begin: impl Fn(&World) -> Client) {
     let Some(mut world) = World::new() else { return };
-    world.deliver();
-    let client = world.merge();
-    let phases = world.phases(&world.submitted("merge", "s.streams", 0));
+    prepare(&mut world);
+    let client = begin(&world);
+    let phases = world.phases(&world.submitted(kind, "s.streams", 0));
     client.finish().done();
     world.check();
-    println!("an undisturbed merge: {phases:?}");
+    println!("undisturbed: {phases:?}");
 
     let mut hit = 0;
     for seed in seeds() {
         for (nth, phase) in phases.iter().enumerate() {
-            world.deliver();
-            let known = world.cluster.jobs("merge", "s.streams").len();
-            let client = world.merge();
-            let id = world.submitted("merge", "s.streams", known);
+            prepare(&mut world);
+            let known = world.cluster.jobs(kind, "s.streams").len();
+            let client = begin(&world);
+            let id = world.submitted(kind, "s.streams", known);
             let running = world.wait_for_phase(&id, phase, share(seed * 31 + nth as u64));
             let place = (seed as usize + nth) % world.cluster.executors();
             world.cluster.kill_executor(place);
@@ -177,7 +206,7 @@ fn an_executor_is_killed_in_a_merge() {
             world.check();
         }
     }
-    assert!(hit > 0, "no merge was running when its executor was killed: give TRIREME_TEST_SIZE");
+    assert!(hit > 0, "nothing was running when its executor was killed: give TRIREME_TEST_SIZE");
 }
 
 #[test]

@@ -126,13 +126,12 @@ pub async fn bloom_columns(table: &Table, files: &DataFiles, plan: &Plan) -> Res
     let path = data_path(storage.root(), &storage.table_path(table.name()), table.name(), &add.path)?;
     let layout = files.layout().map(|layout| layout.as_ref());
     let file = KeyFile::open(&storage.store(), path, size(add), layout).await?;
-    let columns: BTreeSet<String> = file
-        .footer()
-        .row_groups()
-        .iter()
-        .flat_map(|group| group.columns())
-        .filter_map(|column| match (column.bloom_filter_offset(), column.column_path().parts()) {
-            (Some(_), [name]) => Some(name.clone()),
+    let (footer, schema) = (file.footer(), file.footer().file_metadata().schema_descr());
+    // By the schema: the chunks of a mapped file keep their own names.
+    let columns: BTreeSet<String> = (0..schema.num_columns())
+        .filter(|leaf| footer.row_groups().iter().any(|group| group.column(*leaf).bloom_filter_offset().is_some()))
+        .filter_map(|leaf| match schema.column(leaf).path().parts() {
+            [name] => Some(name.clone()),
             _ => None,
         })
         .collect();

@@ -7,13 +7,14 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Schema};
 use datafusion::{
     catalog::default_table_source::{provider_as_source, source_as_provider},
     common::{
         DFSchema, Result,
         tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
     },
+    datasource::source::DataSourceExec,
     execution::SessionState,
     logical_expr::{
         Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, TableScanBuilder, Union,
@@ -24,27 +25,45 @@ use datafusion::{
         expressions::{CastExpr, Column},
     },
     physical_plan::{
-        ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions, coalesce_partitions::CoalescePartitionsExec,
-        projection::ProjectionExec, sorts::sort_preserving_merge::SortPreservingMergeExec,
+        ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions,
+        coalesce_partitions::CoalescePartitionsExec,
+        joins::{HashJoinExec, PartitionMode},
+        projection::ProjectionExec,
+        repartition::RepartitionExec,
+        sorts::sort_preserving_merge::SortPreservingMergeExec,
+        union::UnionExec,
     },
 };
 
 use crate::delta::DeltaTableScan;
 
-/// The physical plan of a query over Delta tables, with texts as views where that is safe. It gives the logical plan's types.
+/// The physical plan of a query over Delta tables, with texts as views where that is safe.
 pub async fn physical_plan(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    if only_compares_texts(plan)? {
-        match with_texts_as_views(state, plan).await {
-            Ok(Some(viewed)) => return Ok(viewed),
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%error, "planned without views"),
+    let plain = state.create_physical_plan(plan).await?;
+    if !only_compares_texts(plan)? {
+        return Ok(plain);
+    }
+    match with_texts_as_views(state, plan, &plain.schema()).await {
+        Ok(Some(viewed)) if types(&viewed).eq(types(&plain)) => Ok(viewed),
+        Ok(_) => Ok(plain),
+        Err(error) => {
+            tracing::debug!(%error, "planned without views");
+            Ok(plain)
         }
     }
-    state.create_physical_plan(plan).await
 }
 
-async fn with_texts_as_views(state: &SessionState, plan: &LogicalPlan) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    compact_at_cuts(state.create_physical_plan(&with_views(plan)?).await?)
+fn types(plan: &Arc<dyn ExecutionPlan>) -> impl Iterator<Item = (String, DataType)> {
+    let schema = plan.schema();
+    (0..schema.fields().len()).map(move |at| (schema.field(at).name().clone(), schema.field(at).data_type().clone()))
+}
+
+async fn with_texts_as_views(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    result: &Schema,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    compact_at_cuts(state.create_physical_plan(&with_views(plan, result)?).await?)
 }
 
 fn is_text(data_type: &DataType) -> bool {
@@ -72,7 +91,14 @@ fn only_compares_texts(plan: &LogicalPlan) -> Result<bool> {
                 | LogicalPlan::Distinct(_)
         );
         let schema = merge_schema(&node.inputs());
-        safe = safe && known;
+        // A union of a text and something else has a type that only the analyzer knows.
+        let mixed = |union: &Union| {
+            let texts = |input: &LogicalPlan| {
+                input.schema().fields().iter().map(|f| is_text(f.data_type())).collect::<Vec<_>>()
+            };
+            union.inputs.windows(2).any(|pair| texts(&pair[0]) != texts(&pair[1]))
+        };
+        safe = safe && known && !matches!(node, LogicalPlan::Union(union) if mixed(union));
         worth |= matches!(
             node,
             LogicalPlan::Filter(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Distinct(_)
@@ -98,7 +124,13 @@ fn is_safe(expr: &Expr, schema: &DFSchema) -> bool {
             true
         }
         Expr::IsTrue(_) | Expr::IsFalse(_) | Expr::IsNotTrue(_) | Expr::IsNotFalse(_) => true,
-        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::Case(_) => true,
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) => true,
+        Expr::Case(case) => {
+            let branches = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+            let mut typed = branches.filter(|then| !matches!(then.get_type(schema), Ok(DataType::Null)));
+            let first = typed.next().is_some_and(|then| text(then));
+            typed.all(|then| text(then) == first)
+        }
         Expr::Like(like) => text(&like.expr) && text(&like.pattern),
         Expr::InList(list) => list.list.iter().all(|one| text(one) == text(&list.expr)),
         Expr::Between(between) => {
@@ -129,8 +161,8 @@ fn is_safe(expr: &Expr, schema: &DFSchema) -> bool {
     }
 }
 
-/// The plan over tables whose texts are views, with the types that it had.
-fn with_views(plan: &LogicalPlan) -> Result<LogicalPlan> {
+/// The plan over tables whose texts are views, with a result whose texts are none.
+fn with_views(plan: &LogicalPlan, result: &Schema) -> Result<LogicalPlan> {
     let viewed = plan.clone().transform_up_with_subqueries(|node| {
         Ok(Transformed::yes(match node {
             LogicalPlan::TableScan(scan) => {
@@ -152,7 +184,7 @@ fn with_views(plan: &LogicalPlan) -> Result<LogicalPlan> {
         }))
     });
     let viewed = viewed.data()?;
-    let columns = plan.schema().iter().zip(viewed.schema().iter()).map(|((_, field), column)| {
+    let columns = result.fields().iter().zip(viewed.schema().iter()).map(|(field, column)| {
         let expr = Expr::from(column);
         match is_text(field.data_type()) {
             true => Expr::Cast(Cast::new(Box::new(expr), field.data_type().clone())).alias(field.name()),
@@ -162,38 +194,70 @@ fn with_views(plan: &LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(viewed.clone()).project(columns.collect::<Vec<_>>())?.build()
 }
 
-/// The plan with texts that hold what they say wherever Ballista cuts it other than by hash; none where that would lose an order.
+/// The plan with texts that refer to nothing but themselves wherever Ballista cuts it other than by hash: below what collects partitions, and where a
+/// join's build side goes to every task. None where that would lose an order, or nothing would be gained.
 fn compact_at_cuts(plan: Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let mut ordered = false;
+    let mut unfit = false;
     let compact = plan.transform_up(|node| {
-        let schema = node.schema();
-        if !schema.fields().iter().any(|field| field.data_type() == &DataType::Utf8View) {
-            return Ok(Transformed::no(node));
+        unfit = unfit || is_unfit(&node);
+        let collects = node.is::<CoalescePartitionsExec>() || broadcasts(&node);
+        let mut children: Vec<Arc<dyn ExecutionPlan>> = node.children().into_iter().cloned().collect();
+        match children.first_mut() {
+            Some(first) if collects && has_views(first) && !first.is::<CoalescePartitionsExec>() => {
+                *first = compacted(first.clone())?;
+            }
+            _ => return Ok(Transformed::no(node)),
         }
-        ordered = ordered || node.is::<SortPreservingMergeExec>();
-        let Some(cut) = node.downcast_ref::<CoalescePartitionsExec>() else { return Ok(Transformed::no(node)) };
-        let texts = schema.fields().iter().map(|field| match field.data_type() {
-            DataType::Utf8View => field.as_ref().clone().with_data_type(DataType::Utf8),
-            _ => field.as_ref().clone(),
-        });
-        let below = cast_columns(cut.input().clone(), &Schema::new(texts.collect::<Vec<Field>>()))?;
         let mode = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        let cut = node.replace_children(vec![below], mode)?;
-        Ok(Transformed::yes(cast_columns(cut, &schema)?))
+        Ok(Transformed::yes(node.replace_children(children, mode)?))
     });
     let compact = compact.data()?;
-    Ok(Some(compact).filter(|_| !ordered))
+    Ok(Some(compact).filter(|_| !unfit))
 }
 
-fn cast_columns(input: Arc<dyn ExecutionPlan>, to: &Schema) -> Result<Arc<dyn ExecutionPlan>> {
-    let from = input.schema();
-    let columns = from.fields().iter().zip(to.fields()).enumerate().map(|(at, (from, to))| {
-        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(from.name(), at));
-        let column = match from.data_type() == to.data_type() {
-            true => column,
-            false => Arc::new(CastExpr::new(column, to.data_type().clone(), None)),
+fn has_views(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.schema().fields().iter().any(|field| field.data_type() == &DataType::Utf8View)
+}
+
+/// Whether a node is a join whose first input goes to every task.
+fn broadcasts(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.downcast_ref::<HashJoinExec>().is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft)
+}
+
+/// Whether a node crosses stages, or shuffles rows, so that views are a loss.
+fn is_unfit(node: &Arc<dyn ExecutionPlan>) -> bool {
+    fn is_scan(node: &Arc<dyn ExecutionPlan>) -> bool {
+        match node.downcast_ref::<ProjectionExec>() {
+            Some(projection) => is_scan(projection.input()),
+            None => node.is::<DataSourceExec>(),
+        }
+    }
+    if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+        // Ballista collects the right side of such a join later.
+        return join.null_aware && has_views(join.right());
+    }
+    if !has_views(node) {
+        return false;
+    }
+    let children = node.children();
+    // A merge of sorted partitions needs their order; a branch that holds a broadcast is a stage of its own; a shuffle takes each batch of a bare scan
+    // for as large as the pages that its views refer to, and spills.
+    node.is::<SortPreservingMergeExec>()
+        || node.is::<UnionExec>() && node.exists(|below| Ok(broadcasts(below))).unwrap_or(true)
+        || node.is::<RepartitionExec>() && children.into_iter().any(is_scan)
+}
+
+/// The rows of a plan with views of texts of their own.
+fn compacted(input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = input.schema();
+    let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), at));
+        let cast = |from, to| Arc::new(CastExpr::new(from, to, None));
+        let column = match field.data_type() {
+            DataType::Utf8View => cast(cast(column, DataType::Utf8), DataType::Utf8View),
+            _ => column,
         };
-        (column, to.name().clone())
+        (column, field.name().clone())
     });
     Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), input)?))
 }

@@ -99,8 +99,10 @@ impl Worker {
         let mut write = WriteSpec::new(&self.storage, table.name(), &table.schema(), &[]);
         // Columns that have bounds keep them.
         write.keys = files.bounded_columns(write.settings.statistics_columns);
-        write.settings.bloom_columns = Some(optimize::bloom_columns(table, files, plan).await?);
-        write.settings.key_bloom_fpp = self.settings.key_bloom_fpp;
+        if self.settings.key_bloom_fpp > 0.0 {
+            write.settings.bloom_columns = Some(optimize::bloom_columns(table, files, plan).await?);
+            write.settings.key_bloom_fpp = self.settings.key_bloom_fpp;
+        }
         // A group is one file, even if its rows take a little more room together.
         write.settings.target_file_bytes = limits.target_bytes.saturating_add(limits.target_bytes / 4);
         let (session, rows) = match spec.z_order.is_empty() {

@@ -16,11 +16,12 @@ use datafusion::{
 use super::{Lake, name, render};
 use crate::{
     delta::{CommitLabel, SchemaPolicy, catalog},
-    session::{SessionOptions, session_config, session_state},
+    session::{CATALOG, SessionOptions, session_config, session_state},
     sql,
 };
 
-const VIEWS: [&str; 12] = [
+const VIEWS: [&str; 13] = [
+    "SELECT t.name, p.k FROM t.towns t RIGHT JOIN t.people p ON t.name = p.city WHERE p.k < 500",
     "SELECT * FROM t.people WHERE city < 'H'",
     "SELECT city, count(*) AS n, count(DISTINCT name) AS names, min(name) AS a, max(Note) AS z FROM t.people GROUP BY city",
     "SELECT a.name, b.city, a.k + b.k AS k FROM t.people a JOIN t.people b ON a.name = b.city WHERE a.k < 300",
@@ -35,7 +36,10 @@ const VIEWS: [&str; 12] = [
     "SELECT count(*) AS n FROM (SELECT name, city, note FROM t.people GROUP BY name, city, note)",
 ];
 
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 10] = [
+    "SELECT CASE WHEN k > 5 THEN 1 ELSE name END AS x FROM t.people WHERE k > 0",
+    "SELECT NULL AS x FROM t.people WHERE k > 3190 UNION ALL SELECT note FROM t.people",
+    "SELECT k AS x FROM t.people WHERE k > 0 UNION SELECT name FROM t.people",
     "SELECT * FROM t.people",
     "SELECT upper(name) AS text FROM t.people WHERE k > 7",
     "SELECT name || city AS text FROM t.people",
@@ -45,7 +49,10 @@ const TEXTS: [&str; 7] = [
     "SELECT name, row_number() OVER (PARTITION BY city ORDER BY k) AS n FROM t.people",
 ];
 
-async fn lake() -> (Lake, SessionState) {
+/// Both sides are shuffled where they are too large to be broadcast: views of whole pages are too large to be shuffled.
+const SHUFFLED: &str = "SELECT count(*) AS n FROM t.people a JOIN t.people b ON a.note = b.note AND a.name < b.name";
+
+async fn lake() -> Lake {
     let lake = Lake { vectors: true, ..Lake::new() };
     let (people, towns, label) = (name("t.people"), name("t.towns"), CommitLabel::default());
     let cities =
@@ -71,14 +78,21 @@ async fn lake() -> (Lake, SessionState) {
     let town = RecordBatch::try_from_iter_with_nullable([("name", town, true)]).unwrap();
     lake.overwrite(&towns, vec![town], SchemaPolicy::Same, &label).await.unwrap();
     catalog::register(&lake.session, &lake.storage, &BTreeSet::from([people, towns])).await.unwrap();
-    // Spark's meanings, and scans of several partitions.
+    lake
+}
+
+/// A session over the lake's tables with Spark's meanings and scans of several partitions; joins broadcast up to so many bytes.
+fn session(lake: &Lake, broadcast: u64) -> SessionState {
     let options = SessionOptions { target_partitions: 3, ..SessionOptions::default() };
-    let config = session_config(&options).set_usize("datafusion.optimizer.repartition_file_min_size", 1);
+    let config = session_config(&options)
+        .set_usize("datafusion.optimizer.repartition_file_min_size", 1)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", broadcast)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", broadcast);
     let state = session_state(config, lake.session.runtime_env()).unwrap();
-    let catalog = &lake.session.state().config_options().catalog.default_catalog.clone();
-    let tables = lake.session.catalog(catalog).unwrap().schema("t").unwrap();
-    state.catalog_list().catalog(crate::session::CATALOG).unwrap().register_schema("t", tables).unwrap();
-    (lake, state)
+    let catalog = lake.session.state().config_options().catalog.default_catalog.clone();
+    let tables = lake.session.catalog(&catalog).unwrap().schema("t").unwrap();
+    state.catalog_list().catalog(CATALOG).unwrap().register_schema("t", tables).unwrap();
+    state
 }
 
 /// Whether a plan's scans read texts as views.
@@ -95,26 +109,30 @@ fn reads_views(plan: &Arc<dyn ExecutionPlan>) -> bool {
     found
 }
 
+/// Plans a query both ways, and checks that it gives the same; whether texts were views.
+async fn compare(state: &SessionState, text: &str) -> bool {
+    let plan = sql::plan_select(state, &sql::parse_select(text, "").unwrap()).await.unwrap();
+    let plain = state.create_physical_plan(&plan).await.unwrap();
+    let viewed = sql::physical_plan(state, &plan).await.unwrap();
+    let views = reads_views(&viewed);
+    assert!(!reads_views(&plain), "{text}");
+    let types = |plan: &Arc<dyn ExecutionPlan>| {
+        plan.schema().fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(types(&viewed), types(&plain), "{text}");
+    let expected = render(&collect(plain, state.task_ctx()).await.unwrap());
+    assert!(!expected.is_empty(), "{text}");
+    assert_eq!(render(&collect(viewed, state.task_ctx()).await.unwrap()), expected, "{text}");
+    views
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_give_the_same_with_texts_as_views() {
-    let (_lake, state) = lake().await;
+    let lake = lake().await;
+    let (broadcasting, shuffling) = (session(&lake, 1 << 20), session(&lake, 0));
     for (text, views) in VIEWS.iter().map(|text| (*text, true)).chain(TEXTS.iter().map(|text| (*text, false))) {
-        let plan = sql::plan_select(&state, &sql::parse_select(text, "").unwrap()).await.unwrap();
-        let plain = state.create_physical_plan(&plan).await.unwrap();
-        let viewed = sql::physical_plan(&state, &plan).await.unwrap();
-        assert!(!reads_views(&plain), "{text}");
-        assert_eq!(reads_views(&viewed), views, "{text}: {}", plan.display_indent());
-        let types = |plan: &Arc<dyn ExecutionPlan>| {
-            plan.schema()
-                .fields()
-                .iter()
-                .map(|field| (field.name().clone(), field.data_type().clone()))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(types(&viewed), types(&plain), "{text}");
-        let expected = render(&collect(plain, state.task_ctx()).await.unwrap());
-        assert!(!expected.is_empty(), "{text}");
-        let found = render(&collect(viewed, state.task_ctx()).await.unwrap());
-        assert_eq!(found, expected, "{text}");
+        assert_eq!(compare(&broadcasting, text).await, views, "{text}");
+        compare(&shuffling, text).await;
     }
+    assert!(compare(&broadcasting, SHUFFLED).await && !compare(&shuffling, SHUFFLED).await);
 }
