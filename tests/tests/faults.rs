@@ -168,13 +168,13 @@ fn an_executor_is_killed_in_a_merge_by_clauses() {
 
 #[test]
 fn an_executor_is_killed_in_an_optimization() {
-    let retire = |world: &mut World| {
+    let grow = |world: &mut World| {
         world.deliver();
         world.merge().finish().done();
         world.optimized += 1;
     };
-    executors_are_killed("optimize", retire, |world| {
-        world.cluster.begin(&["optimize", "s.streams", "--retired-percent", "1", "--output", "json"])
+    executors_are_killed("optimize", grow, |world| {
+        world.cluster.begin(&["optimize", "s.streams", "--z-order", "movie_title,end_at", "--output", "json"])
     });
 }
 
