@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     deletion_vector::{DeletionVector, VectorFile, inline},
     files::{DataFiles, size},
-    keys::{KeyFile, KeyHasher, KeySet, SharedKeys, SourceKeys},
+    key_file::KeyFile,
+    keys::{KeyHasher, KeySet, SharedKeys, SourceKeys},
     layout::Layout,
     scan::data_path,
     schema, stats,

@@ -13,6 +13,7 @@ mod commit_info;
 pub mod deletion_vector;
 pub mod feature;
 pub mod files;
+mod key_file;
 mod keys;
 pub mod layout;
 pub mod matching;

@@ -21,7 +21,7 @@ use deltalake_core::kernel::Add;
 
 use super::{
     files::{DataFiles, size},
-    keys::KeyFile,
+    key_file::KeyFile,
     scan::{DeltaTableScan, data_path},
     table::Table,
     written::WriteOutcome,
