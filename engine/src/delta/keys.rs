@@ -1,8 +1,8 @@
 //! Hashes of keys, and the set of a merge's source keys that every executor builds once for all its tasks.
 //!
 //! A key is its 128-bit SipHash under a secret of the merge: two of 10⁹ keys have the same with a probability of 10⁻²¹, and nobody can choose
-//! keys that do. The set is the sorted hashes with an index over their first bits and a small filter
-//! before it: 18 to 20 bytes a key.
+//! keys that do. A number of up to 64 bits is mixed instead, so that no two have the same. The set is the hashes, grouped by their first bits with an
+//! index over the groups, and a small filter before it: 18 to 20 bytes a key.
 
 use std::{
     collections::HashMap,
@@ -34,9 +34,12 @@ use crate::error::{Code, Error, Result};
 const BYTES_A_KEY: u64 = 19;
 /// Keys that share a place of the index, about.
 const KEYS_A_PLACE: usize = 4;
+/// Keys of a bucket, about: they are put in order within the processor's cache.
+const KEYS_A_BUCKET: usize = 1 << 14;
 
 /// Hashes the rows of batches that hold the key columns and nothing else.
 pub(super) struct KeyHasher {
+    secret: (u64, u64),
     hasher: SipHasher13,
     encoding: Encoding,
 }
@@ -91,7 +94,7 @@ impl KeyHasher {
                 Encoding::Rows(RowConverter::new(fields)?)
             }
         };
-        Ok(Self { hasher: SipHasher13::new_with_keys(secret.0, secret.1), encoding })
+        Ok(Self { secret, hasher: SipHasher13::new_with_keys(secret.0, secret.1), encoding })
     }
 
     /// The hashes of a batch's rows.
@@ -110,8 +113,14 @@ impl KeyHasher {
             (Encoding::Fixed(width), [column]) => {
                 let data = column.to_data();
                 let values = data.buffers().first().map(|values| values.as_slice()).unwrap_or_default();
-                let values = values.chunks_exact(*width).skip(data.offset()).take(data.len());
-                values.map(hash).collect()
+                let values = &values[data.offset() * width..][..data.len() * width];
+                match width {
+                    1 => self.mix::<1>(values),
+                    2 => self.mix::<2>(values),
+                    4 => self.mix::<4>(values),
+                    8 => self.mix::<8>(values),
+                    _ => values.chunks_exact(*width).map(hash).collect(),
+                }
             }
             (Encoding::Rows(rows), columns) => {
                 let rows = rows.convert_columns(columns)?;
@@ -122,6 +131,24 @@ impl KeyHasher {
             }
         };
         Ok(Hashes { hashes, nulls })
+    }
+
+    /// A permutation of numbers of so many bytes, in the first half; the other half follows from it.
+    fn mix<const WIDTH: usize>(&self, values: &[u8]) -> Vec<u128> {
+        // MurmurHash3's finalizer.
+        let mix = |mut bits: u64| {
+            bits = (bits ^ (bits >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+            bits = (bits ^ (bits >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+            bits ^ (bits >> 33)
+        };
+        let (values, _) = values.as_chunks::<WIDTH>();
+        let key = |value: &[u8; WIDTH]| {
+            let mut bytes = [0; 8];
+            bytes[..WIDTH].copy_from_slice(value);
+            let bits = mix(mix(u64::from_le_bytes(bytes) ^ self.secret.0) ^ self.secret.1);
+            (u128::from(bits) << 64) | u128::from((bits ^ (bits >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        };
+        values.iter().map(key).collect()
     }
 }
 
@@ -160,10 +187,11 @@ impl SourceKeys {
         KeyHasher::try_new(columns, self.secret)
     }
 
-    /// Reads the keys of one slice.
+    /// Reads the keys of one slice; `asked` is whether any key will be asked for, and not just the number of duplicates.
     async fn build(
         &self,
         slice: u32,
+        asked: bool,
         store: &Arc<dyn ObjectStore>,
         columns: &SchemaRef,
         memory: MemoryReservation,
@@ -177,7 +205,7 @@ impl SourceKeys {
             Error::new(Code::ResourcesExhausted, format!("the keys of a merge need {bytes} bytes: {error}"))
                 .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
         })?;
-        let all = Arc::new(Mutex::new(Vec::with_capacity(room)));
+        let all = Arc::new(Mutex::new(Buckets::new(room)));
         let values = (self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
         let mut groups = Vec::new();
         for (path, size) in &self.files {
@@ -204,14 +232,11 @@ impl SourceKeys {
             async move { reading.await.map_err(|error| Error::new(Code::Internal, error.to_string()))? }
         });
         reading.buffer_unordered(readers).try_for_each(|()| async { Ok(()) }).await?;
-        let mut keys = std::mem::take(&mut *all.lock());
-        let keys = tokio::task::spawn_blocking(move || {
-            sort(&mut keys, readers);
-            keys
-        });
-        let keys = keys.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        let keys = std::mem::take(&mut *all.lock());
+        let set = tokio::task::spawn_blocking(move || KeySet::new(keys, asked, readers));
+        let set = set.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         let values = values.map(|values| concat_batches(columns, values.lock().iter())).transpose()?;
-        Ok(KeySet { values, ..KeySet::of_sorted(keys, Some(memory)) })
+        Ok(KeySet { values, _memory: Some(memory), ..set })
     }
 }
 
@@ -220,30 +245,101 @@ fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
     slices == 1 || (hash as u64) % u64::from(slices) == u64::from(slice)
 }
 
-/// Sorts with so many threads.
-fn sort(keys: &mut [u128], threads: usize) {
-    const WORTH_A_THREAD: usize = 1 << 16;
-    if threads < 2 || keys.len() < WORTH_A_THREAD {
-        return keys.sort_unstable();
+/// Keys by their first bits.
+#[derive(Default)]
+struct Buckets {
+    /// A power of two, and at least two, of them.
+    buckets: Vec<Vec<u128>>,
+    /// Bits that tell a key's place in the index; the first ones tell its bucket.
+    place_bits: u32,
+}
+
+impl Buckets {
+    /// For about so many keys.
+    fn new(keys: usize) -> Self {
+        // More would be too many to write to at once.
+        let buckets = (keys / KEYS_A_BUCKET).next_power_of_two().clamp(2, 1024);
+        let places = (keys / KEYS_A_PLACE).next_power_of_two().max(buckets);
+        let even = keys / buckets;
+        let room = even + even / 16 + 64;
+        Self { buckets: (0..buckets).map(|_| Vec::with_capacity(room)).collect(), place_bits: places.ilog2() }
     }
-    let half = keys.len() / 2;
-    keys.select_nth_unstable(half);
-    let (low, high) = keys.split_at_mut(half);
-    std::thread::scope(|scope| {
-        scope.spawn(|| sort(low, threads / 2));
-        sort(high, threads - threads / 2);
-    });
+
+    fn bucket_bits(&self) -> u32 {
+        self.buckets.len().ilog2()
+    }
+
+    fn extend(&mut self, keys: impl Iterator<Item = u128>) {
+        let shift = u128::BITS - self.bucket_bits();
+        for key in keys {
+            self.buckets[(key >> shift) as usize].push(key);
+        }
+    }
+
+    /// Puts the keys of each place together, with so many threads: where places begin in their buckets, one more a bucket, and how many keys came
+    /// more than once.
+    fn group(&mut self, threads: usize) -> (Vec<u32>, u64) {
+        let (place_bits, places) = (self.place_bits, 1 << (self.place_bits - self.bucket_bits()));
+        let mut starts = vec![0; self.buckets.len() * (places + 1)];
+        let share = self.buckets.len().div_ceil(threads.max(1));
+        let shares = self.buckets.chunks_mut(share).zip(starts.chunks_mut(share * (places + 1)));
+        let duplicates = std::thread::scope(|scope| {
+            let group = |(buckets, starts): (&mut [Vec<u128>], &mut [u32])| {
+                let mut scratch = Vec::new();
+                let each = buckets.iter_mut().zip(starts.chunks_mut(places + 1));
+                each.map(|(bucket, starts)| group(bucket, starts, place_bits, &mut scratch)).sum::<u64>()
+            };
+            let running: Vec<_> = shares.map(|share| scope.spawn(move || group(share))).collect();
+            running.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
+        });
+        (starts, duplicates)
+    }
+}
+
+/// Puts a bucket's keys into the order of their places: where these begin, one more at the end. Gives the number of keys that came more than once.
+fn group(bucket: &mut [u128], starts: &mut [u32], place_bits: u32, scratch: &mut Vec<u128>) -> u64 {
+    const FEW: usize = 16;
+    let places = starts.len() - 1;
+    let place = |key: u128| (key >> (u128::BITS - place_bits)) as usize & (places - 1);
+    for key in bucket.iter() {
+        starts[place(*key) + 1] += 1;
+    }
+    for at in 0..places {
+        starts[at + 1] += starts[at];
+    }
+    scratch.clear();
+    scratch.extend_from_slice(bucket);
+    // While keys are put there, a place's start is where its next key goes; then it is where the next place starts.
+    for key in scratch {
+        let next = &mut starts[place(*key)];
+        bucket[*next as usize] = *key;
+        *next += 1;
+    }
+    starts.copy_within(..places, 1);
+    starts[0] = 0;
+    let mut duplicates = 0;
+    for ends in starts.windows(2) {
+        let keys = &mut bucket[ends[0] as usize..ends[1] as usize];
+        if keys.len() > FEW {
+            keys.sort_unstable();
+            duplicates += keys.chunk_by(u128::eq).filter(|same| same.len() > 1).count() as u64;
+        } else {
+            let is_second = |at: &usize| keys[..*at].iter().filter(|key| **key == keys[*at]).count() == 1;
+            duplicates += (1..keys.len()).filter(is_second).count() as u64;
+        }
+    }
+    duplicates
 }
 
 /// Hashes of keys, each as often as its key came.
 pub(super) struct KeySet {
-    keys: Vec<u128>,
+    keys: Buckets,
+    /// Where the keys of each place begin in their bucket; one more a bucket.
+    starts: Vec<u32>,
     /// A Bloom filter over them, a byte a key, whose keys have their bits in one word: of keys that are not in the set it tells nearly all
     /// from the processor's cache.
     filter: Vec<u64>,
-    /// Where the hashes with each value of their first bits begin; one more at the end.
-    starts: Vec<u32>,
-    shift: u32,
+    rows: u64,
     /// Keys that came more than once.
     duplicates: u64,
     /// The keys themselves, where they are few.
@@ -252,26 +348,22 @@ pub(super) struct KeySet {
 }
 
 impl KeySet {
-    fn of_sorted(keys: Vec<u128>, memory: Option<MemoryReservation>) -> Self {
-        let places = (keys.len() / KEYS_A_PLACE).next_power_of_two().max(2);
-        let shift = u128::BITS - places.ilog2();
-        let mut starts = Vec::with_capacity(places + 1);
-        let mut duplicates = 0;
-        for (at, key) in keys.iter().enumerate() {
-            let place = (key >> shift) as usize;
-            if place >= starts.len() {
-                starts.resize(place + 1, at as u32);
-            }
-            let again = at > 0 && keys[at - 1] == *key;
-            duplicates += u64::from(again && (at < 2 || keys[at - 2] != *key));
+    /// Of these keys, made with so many threads. When no key is `asked` for, only what is counted is kept.
+    fn new(mut keys: Buckets, asked: bool, threads: usize) -> Self {
+        let rows: usize = keys.buckets.iter().map(Vec::len).sum();
+        let (starts, duplicates) = keys.group(threads);
+        let mut set =
+            Self { keys, starts, filter: vec![0], rows: rows as u64, duplicates, values: None, _memory: None };
+        if !asked {
+            (set.keys, set.starts) = Default::default();
+            return set;
         }
-        starts.resize(places + 1, keys.len() as u32);
-        let mut filter = vec![0; (keys.len() / 8).next_power_of_two().max(1)];
-        for key in &keys {
-            let (word, bits) = place_in_filter(*key, filter.len());
-            filter[word] |= bits;
+        set.filter.resize((rows / 8).next_power_of_two(), 0);
+        for key in set.keys.buckets.iter().flatten() {
+            let (word, bits) = place_in_filter(*key, set.filter.len());
+            set.filter[word] |= bits;
         }
-        Self { keys, filter, starts, shift, duplicates, values: None, _memory: memory }
+        set
     }
 
     /// Which rows of a batch have a key of the set, in their order. Of a set of many slices only keys of this one are found.
@@ -299,8 +391,12 @@ impl KeySet {
     }
 
     fn contains(&self, hash: u128) -> bool {
-        let place = (hash >> self.shift) as usize;
-        self.keys[self.starts[place] as usize..self.starts[place + 1] as usize].contains(&hash)
+        let place_bits = self.keys.place_bits - self.keys.bucket_bits();
+        let place = (hash >> (u128::BITS - self.keys.place_bits)) as usize;
+        let bucket = place >> place_bits;
+        // There is one more start a bucket.
+        let ends = &self.starts[place + bucket..][..2];
+        self.keys.buckets[bucket][ends[0] as usize..ends[1] as usize].contains(&hash)
     }
 
     /// The keys themselves; none where they are many.
@@ -310,7 +406,7 @@ impl KeySet {
 
     /// Rows that it was made of.
     pub(super) fn rows(&self) -> u64 {
-        self.keys.len() as u64
+        self.rows
     }
 
     /// Keys that more than one of them has.
@@ -352,6 +448,7 @@ impl SharedKeys {
         &self,
         source: &SourceKeys,
         slice: u32,
+        asked: bool,
         store: &Arc<dyn ObjectStore>,
         columns: &SchemaRef,
         memory: impl Fn() -> MemoryReservation,
@@ -364,7 +461,7 @@ impl SharedKeys {
                     Some(set) if shared.0 == slice => return Ok(set),
                     Some(_) => {}
                     None => {
-                        let set = Arc::new(source.build(slice, store, columns, memory()).await?);
+                        let set = Arc::new(source.build(slice, asked, store, columns, memory()).await?);
                         *shared = (slice, Arc::downgrade(&set));
                         return Ok(set);
                     }
@@ -392,10 +489,14 @@ mod tests {
         fn a_set_has_its_keys_and_counts_those_that_came_again(
             keys in prop::collection::vec(prop_oneof![any::<u128>(), (0..40u128).prop_map(|n| (n << 125) | (n % 3))], 0..400),
             others in prop::collection::vec(any::<u128>(), 0..50), threads in 1..5usize,
+            room in 0..100_000usize,
         ) {
-            let mut sorted = keys.clone();
-            sort(&mut sorted, threads);
-            let set = KeySet::of_sorted(sorted, None);
+            let buckets = || {
+                let mut buckets = Buckets::new(room);
+                buckets.extend(keys.iter().copied());
+                buckets
+            };
+            let set = KeySet::new(buckets(), true, threads);
             let mut times: HashMap<u128, u64> = HashMap::new();
             keys.iter().for_each(|key| *times.entry(*key).or_default() += 1);
             let others = others.iter().chain(&[0, u128::MAX, 1 << 127]).copied();
@@ -409,7 +510,10 @@ mod tests {
             prop_assert_eq!(set.find(&hashes), rows(true));
             prop_assert_eq!(set.find_others(&hashes, 0, 1), rows(false));
             prop_assert_eq!(set.rows(), keys.len() as u64);
-            prop_assert_eq!(set.duplicates(), times.values().filter(|times| **times > 1).count() as u64);
+            let counted = KeySet::new(buckets(), false, threads);
+            let duplicates = times.values().filter(|times| **times > 1).count() as u64;
+            prop_assert_eq!((set.duplicates(), counted.duplicates()), (duplicates, duplicates));
+            prop_assert_eq!(counted.rows(), keys.len() as u64);
         }
 
         #[test]

@@ -259,7 +259,7 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
         let set = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(cancelled()),
-            set = shared.slice(&task.source, slice, &store, &columns, memory) => set?,
+            set = shared.slice(&task.source, slice, !task.targets.is_empty(), &store, &columns, memory) => set?,
         };
         source_rows += set.rows();
         duplicates += set.duplicates();

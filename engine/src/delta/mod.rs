@@ -11,6 +11,7 @@ pub mod codec;
 pub mod commit;
 mod commit_info;
 pub mod deletion_vector;
+mod dictionary;
 pub mod feature;
 pub mod files;
 mod key_file;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
-use super::stats;
+use super::{dictionary, stats};
 
 /// Bytes of one part of a multipart upload; S3 allows 10,000 parts of at least 5 MiB.
 const UPLOAD_PART: usize = 8 * 1024 * 1024;
@@ -159,6 +159,15 @@ impl FileWriter {
                 let path = self.folder.clone().join(name.as_str());
                 let upload = BufWriter::with_capacity(self.store.clone(), path, UPLOAD_PART)
                     .with_max_concurrency(UPLOAD_PARALLEL);
+                if self.done.is_empty() {
+                    // The first rows stand for those of all files of this partition.
+                    let without = dictionary::not_worth_it(batch, self.properties.dictionary_page_size_limit())?;
+                    let properties = self.properties.clone().into_builder();
+                    let without = without.into_iter().map(ColumnPath::from);
+                    self.properties = without
+                        .fold(properties, |all, column| all.set_column_dictionary_enabled(column, false))
+                        .build();
+                }
                 let writer =
                     AsyncArrowWriter::try_new(Upload(upload), self.schema.clone(), Some(self.properties.clone()))
                         .map_err(parquet_error)?;

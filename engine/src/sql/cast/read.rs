@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, StringArray},
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, NullBufferBuilder, PrimitiveArray, StringArray,
+    },
     datatypes::{
         DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
         TimestampMicrosecondType,
@@ -45,11 +47,25 @@ pub(super) fn from_text(array: &ArrayRef, to: &DataType, session: Zone) -> Resul
 
 /// Instants of texts, microseconds UTC.
 pub(super) fn read_timestamps(texts: &StringArray, session: Zone) -> PrimitiveArray<TimestampMicrosecondType> {
-    texts.iter().map(|text| read_timestamp(text?.as_bytes(), session)).collect()
+    primitives(texts, |text| read_timestamp(text.as_bytes(), session))
 }
 
 fn parse<T: ArrowPrimitiveType>(texts: &StringArray, read: impl Fn(&str) -> Option<T::Native>) -> ArrayRef {
-    Arc::new(texts.iter().map(|text| read(text?)).collect::<PrimitiveArray<T>>())
+    Arc::new(primitives::<T>(texts, read))
+}
+
+fn primitives<T: ArrowPrimitiveType>(
+    texts: &StringArray,
+    read: impl Fn(&str) -> Option<T::Native>,
+) -> PrimitiveArray<T> {
+    let mut values = Vec::with_capacity(texts.len());
+    let mut valid = NullBufferBuilder::new(texts.len());
+    for text in texts {
+        let value = text.and_then(&read);
+        valid.append(value.is_some());
+        values.push(value.unwrap_or_default());
+    }
+    PrimitiveArray::new(values.into(), valid.finish())
 }
 
 /// Spark's `UTF8String.toLong`: a sign, digits, and a fraction that is cut off.

@@ -12,18 +12,51 @@ use super::{
 /// session's clock. Months to seconds may have one digit. Space around it is ignored.
 /// See Spark's `SparkDateTimeUtils.stringToTimestamp`.
 pub(crate) fn read_timestamp(text: &[u8], session: Zone) -> Option<i64> {
-    let mut reader = Reader { rest: text.trim_ascii() };
-    let (days, has_day) = reader.date(6)?;
-    let (clock, zone) = match reader.next() {
-        None => (0, session),
-        Some(b'T' | b' ') if has_day => reader.clock_and_zone(session)?,
-        Some(_) => return None,
+    let text = text.trim_ascii();
+    let (local, zone) = match whole_seconds(text) {
+        Some((seconds, rest)) => {
+            let mut reader = Reader { rest };
+            let micros = if reader.accept(b'.') { reader.fraction() } else { 0 };
+            (seconds * SECOND + micros, reader.zone(session)?)
+        }
+        None => {
+            let mut reader = Reader { rest: text };
+            let (days, has_day) = reader.date(6)?;
+            let (clock, zone) = match reader.next() {
+                None => (0, session),
+                Some(b'T' | b' ') if has_day => reader.clock_and_zone(session)?,
+                Some(_) => return None,
+            };
+            (days.checked_mul(DAY)?.checked_add(clock)?, zone)
+        }
     };
-    let local = days.checked_mul(DAY)?.checked_add(clock)?;
     match zone {
         Zone::Fixed(0) => Some(local),
         zone => zone.to_instant(local),
     }
+}
+
+/// The form that nearly all have, `2021-12-25T07:00:00`: seconds since 1970 on its clock, and what follows. `None` for any other, and where there is no
+/// such moment.
+fn whole_seconds(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (text, rest) = text.split_first_chunk::<19>()?;
+    let mut other = u8::from(text[10] != b'T' && text[10] != b' ');
+    for (at, byte) in [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')] {
+        other |= text[at] ^ byte;
+    }
+    let mut pair = |at: usize| {
+        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
+        other |= u8::from(tens > 9) | u8::from(ones > 9);
+        u32::from(tens) * 10 + u32::from(ones)
+    };
+    let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
+    let (hour, minute, second) = (pair(11), pair(14), pair(17));
+    if other != 0 || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let year = i32::try_from(year).ok()?;
+    let clock = i64::from(hour * 3600 + minute * 60 + second);
+    is_date(year, month, day).then(|| (days_from_civil(year, month, day) * (DAY / SECOND) + clock, rest))
 }
 
 /// Days since 1970-01-01 of `2021-12-25`, `2021-12`, `2021`, and of anything that has a `T` or a space after the day.
@@ -123,13 +156,17 @@ impl Reader<'_> {
             return None;
         }
         let clock = i64::from(hour * 3600 + minute * 60 + second) * SECOND + micros;
-        let zone = match self.rest {
+        Some((clock, self.zone(session)?))
+    }
+
+    /// What follows the clock.
+    fn zone(&self, session: Zone) -> Option<Zone> {
+        Some(match self.rest {
             [] => session,
             [b'Z'] => Zone::UTC,
             text @ [b'+' | b'-', ..] => Zone::Fixed(read_offset(text)?),
             text => Zone::read(std::str::from_utf8(text).ok()?.trim_start())?,
-        };
-        Some((clock, zone))
+        })
     }
 
     /// Digits after the point, in microseconds.
