@@ -26,6 +26,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// More flags of the scheduler.
     pub scheduler: Vec<String>,
+    /// What the operators of an executor may hold.
+    pub memory_pool: &'static str,
 }
 
 impl Default for Options {
@@ -34,7 +36,7 @@ impl Default for Options {
         let scheduler = ["--split-size", "1MiB", "--target-file-size", "4MiB"].map(String::from).to_vec();
         // Tests count commits; those of optimizations are another test's matter, whose flags say so.
         let environment = vec![("TRIREME_AUTO_OPTIMIZE_RETIRED_PERCENT".to_string(), "0".to_string())];
-        Self { executors: 2, storage: None, environment, scheduler }
+        Self { executors: 2, storage: None, environment, scheduler, memory_pool: "1GB" }
     }
 }
 
@@ -195,7 +197,8 @@ impl Cluster {
         let mut command = command(binary("trireme-executor"));
         command
             .args(["--scheduler", &format!("127.0.0.1:{}", self.ballista_port)])
-            .args(["--port", "0", "--grpc-port", "0", "--vcores", "1", "--memory-pool-size", "1GB"])
+            .args(["--port", "0", "--grpc-port", "0", "--vcores", "1"])
+            .args(["--memory-pool-size", self.options.memory_pool])
             .args(["--heartbeat", "500ms", "--storage", self.storage()])
             .arg("--work-dir")
             .arg(self.folder.path().join(&name))

@@ -35,6 +35,39 @@ fn has_only_its_files(cluster: &Cluster, table: &str) {
     }
 }
 
+/// 800,000 keys, of which an executor has room for a third at a time.
+#[test]
+fn keys_that_executors_have_no_room_for_are_looked_for_in_turns() {
+    let mut cluster = Cluster::start(Options { memory_pool: "8MB", ..Options::default() });
+    let rows = |range: std::ops::Range<u32>, of: &str| -> String {
+        std::iter::once("k,v\n".to_string()).chain(range.map(|k| format!("{k},{of}\n"))).collect()
+    };
+    let merge = || {
+        let line = [
+            "merge",
+            "--table",
+            "a.rows",
+            "--source",
+            "a.rows",
+            "--pk",
+            "k",
+            "-t",
+            "CAST(k AS bigint) AS k",
+            "-t",
+            "v",
+        ];
+        cluster.json(&line)
+    };
+    cluster.deliver("a.rows", "day-1.csv", rows(0..800_000, "one"));
+    assert_eq!(counts(&merge().done().json()), [800_000, 800_000, 0, 0, 0]);
+    cluster.deliver("a.rows", "day-2.csv", rows(700_000..1_500_000, "two"));
+    assert_eq!(counts(&merge().done().json()), [800_000, 700_000, 100_000, 0, 0]);
+    assert_eq!(cluster.number("SELECT count(*) FROM a.rows"), 1_500_000);
+    assert_eq!(cluster.number("SELECT count(*) FROM a.rows WHERE v = 'two'"), 800_000);
+    let log = cluster.scheduler().log();
+    assert!(log.contains("keys are looked for in more turns"), "{log}");
+}
+
 const COPY_ON_WRITE: &str = "delta.enableDeletionVectors=false";
 
 /// Changes of a day, each with its operation: the common case of `delete_if`.

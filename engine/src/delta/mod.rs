@@ -17,6 +17,7 @@ pub mod files;
 mod key_file;
 mod keys;
 pub mod layout;
+mod masked;
 pub mod matching;
 pub mod merge;
 pub mod optimize;

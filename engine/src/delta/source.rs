@@ -1,7 +1,8 @@
 //! The file source of Delta tables: Parquet, with what the log says about each file applied when it is opened.
 //!
 //! Stock Parquet does the reading. Before it opens a file (or a byte range of one) the footer is read, its names become the table's
-//! ([`Layout`]), and the rows of its deletion vector become a row selection. Row-group, page and filter pruning work within that selection.
+//! ([`Layout`]), and the rows of its deletion vector become a row selection, or a mask where they are many ([`super::masked`]). Row-group, page and
+//! filter pruning work within either.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -35,7 +36,11 @@ use parquet::{
 };
 use roaring::RoaringTreemap;
 
-use super::{deletion_vector::DeletionVector, layout::Layout};
+use super::{
+    deletion_vector::DeletionVector,
+    layout::Layout,
+    masked::{self, Masked},
+};
 use crate::error::{Code, Error};
 
 /// Reads a table's Parquet files in a `DataSourceExec(FileScanConfig)`. A file's [`DeletionVector`] is an extension of its
@@ -93,12 +98,21 @@ impl FileSource for DeltaSource {
             Some(factory) => factory.clone(),
             None => Arc::new(DefaultParquetFileReaderFactory::new(object_store.clone())),
         };
-        let inner = parquet
-            .clone()
-            .with_parquet_file_reader_factory(Arc::new(ReadersWithFooter(readers.clone())))
-            .create_morselizer(object_store.clone(), base_config, partition)?;
+        let morselizer = |source: &ParquetSource, config: &FileScanConfig| {
+            let readers = Arc::new(ReadersWithFooter(readers.clone()));
+            let source = source.clone().with_parquet_file_reader_factory(readers);
+            source.create_morselizer(object_store.clone(), config, partition).map(Arc::from)
+        };
+        let mut files = base_config.file_groups.iter().flat_map(|group| group.files());
+        let numbered = if files.any(|file| file.extensions.get::<DeletionVector>().is_some()) {
+            let (source, config) = masked::numbered(parquet, base_config)?;
+            Some(morselizer(&source, &config)?)
+        } else {
+            None
+        };
         Ok(Box::new(DeltaMorselizer {
-            inner: inner.into(),
+            inner: morselizer(parquet, base_config)?,
+            numbered,
             readers,
             store: object_store,
             layout: self.layout.clone(),
@@ -178,6 +192,8 @@ impl FileSource for DeltaSource {
 
 struct DeltaMorselizer {
     inner: Arc<dyn Morselizer>,
+    /// The same with the rows' positions in their file as the last column; only where a file has a vector.
+    numbered: Option<Arc<dyn Morselizer>>,
     readers: Arc<dyn ParquetFileReaderFactory>,
     store: Arc<dyn ObjectStore>,
     layout: Option<Arc<Layout>>,
@@ -202,6 +218,7 @@ impl Morselizer for DeltaMorselizer {
         let reader = self.readers.create_reader(self.partition, file.clone(), hint, &self.metrics)?;
         Ok(Box::new(DeltaPlanner {
             inner: self.inner.clone(),
+            numbered: self.numbered.clone(),
             store: self.store.clone(),
             layout: self.layout.clone(),
             reader,
@@ -214,6 +231,7 @@ impl Morselizer for DeltaMorselizer {
 /// Prepares a file for the Parquet planner.
 struct DeltaPlanner {
     inner: Arc<dyn Morselizer>,
+    numbered: Option<Arc<dyn Morselizer>>,
     store: Arc<dyn ObjectStore>,
     layout: Option<Arc<Layout>>,
     reader: Box<dyn AsyncFileReader + Send>,
@@ -245,31 +263,37 @@ impl DeltaPlanner {
         if let Some(layout) = &self.layout {
             footer = layout.apply(path, footer)?;
         }
+        let mut mask = None;
         if let Some(vector) = &self.vector {
             let deleted = vector.load(self.store.as_ref()).await?;
+            let rows = footer.row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+            if let Some(last) = deleted.max().filter(|last| *last >= rows) {
+                let what = format!("the deletion vector of {path} removes row {last}, but the file has {rows} rows");
+                let error = Error::new(Code::Storage, what);
+                return Err(error.hint("the table's log is damaged; restore an older version").into());
+            }
+            let numbered = self.numbered.filter(|_| masked::is_scattered(&deleted, rows));
+            mask = numbered.map(|numbered| (numbered, masked::remaining(&deleted, rows)));
             let range = self.file.range.as_ref().map(|range| range.start..range.end);
-            let plan = remaining(&deleted, footer.row_groups(), range.as_ref()).map_err(|rows| {
-                let what = format!(
-                    "the deletion vector of {path} removes row {}, but the file has {rows} rows",
-                    deleted.max().unwrap_or_default()
-                );
-                Error::new(Code::Storage, what).hint("the table's log is damaged; restore an older version")
-            })?;
-            self.file.extensions.insert(plan);
+            let access = remaining(&deleted, footer.row_groups(), range.as_ref(), mask.is_none());
+            self.file.extensions.insert(access);
         }
         self.file.extensions.insert_arc(Arc::new(Footer(footer)));
-        self.inner.plan_file(self.file)
+        match mask {
+            Some((numbered, left)) => Ok(Box::new(Masked { inner: numbered.plan_file(self.file)?, left })),
+            None => self.inner.plan_file(self.file),
+        }
     }
 }
 
-/// What to read of each row group whose start lies within `range` (bytes): the rows that are not deleted.
-///
-/// Fails with the file's number of rows when a deleted row is none of them.
+/// What to read of each row group whose start lies within `range` (bytes): the rows that are not deleted, unless these are to be filtered out later,
+/// which leaves out groups with nothing else.
 fn remaining(
     deleted: &RoaringTreemap,
     groups: &[RowGroupMetaData],
     range: Option<&Range<i64>>,
-) -> Result<ParquetAccessPlan, u64> {
+    selected: bool,
+) -> ParquetAccessPlan {
     let mut first = 0;
     let mut plan = Vec::with_capacity(groups.len());
     for group in groups {
@@ -277,17 +301,14 @@ fn remaining(
         let gone = deleted.range_cardinality(first..end);
         plan.push(if gone == end - first || !starts_within(group, range) {
             RowGroupAccess::Skip
-        } else if gone == 0 {
+        } else if gone == 0 || !selected {
             RowGroupAccess::Scan
         } else {
             RowGroupAccess::Selection(selection(deleted, first..end))
         });
         first = end;
     }
-    match deleted.max() {
-        Some(last) if last >= first => Err(first),
-        _ => Ok(ParquetAccessPlan::new(plan)),
-    }
+    ParquetAccessPlan::new(plan)
 }
 
 /// As Parquet's own opener assigns row groups to ranges.

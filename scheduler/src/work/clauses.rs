@@ -328,8 +328,7 @@ impl Worker {
         let key_bytes = self.settings.merge_keys_memory;
         let (storage, table) = (&self.storage, &application.name);
         let search = Match { storage, table, target, source, keys: &keys, inverted, key_bytes };
-        let plan = search.plan(&candidates, session.state().config().target_partitions())?;
-        let found = search.found(&self.run_plan("match", session, plan, application.job).await?)?;
+        let found = self.look_up(search, &candidates, session, application.job).await?;
         let adds = target.adds();
         Ok(found.files.into_iter().map(|retired| Touched { add: adds[retired.candidate].clone(), retired }).collect())
     }

@@ -22,6 +22,7 @@ use super::{
     apply::{Application, Written},
     report::metrics,
 };
+use crate::jobs::JobHandle;
 
 /// What a merge knows of the table's files; good for its next attempt too, where another writer left them as they were.
 pub struct Searched {
@@ -89,9 +90,7 @@ impl Worker {
             let key_bytes = self.settings.merge_keys_memory;
             let (storage, table, inverted) = (&self.storage, name, false);
             let search = Match { storage, table, target, source, keys, inverted, key_bytes };
-            let plan = search.plan(&unknown, session.state().config().target_partitions())?;
-            let found = search.found(&self.run_plan("match", session, plan, job).await?)?;
-            let Found { duplicates, groups_read, files: found } = found;
+            let Found { duplicates, groups_read, files: found } = self.look_up(search, &unknown, session, job).await?;
             tracing::debug!(table = %name, files = unknown.len(), groups_read, "searched for replaced rows");
             {
                 let mut searched = written.searched.lock();
@@ -112,6 +111,28 @@ impl Worker {
             Some(Touched { add, retired })
         });
         Ok(touched.collect())
+    }
+
+    /// Runs a search: in more turns where executors have no room for as many keys as they may take.
+    pub(super) async fn look_up(
+        &self,
+        mut search: Match<'_>,
+        candidates: &[usize],
+        session: &SessionContext,
+        job: &JobHandle,
+    ) -> Result<Found> {
+        const KEY_BYTES_AT_LEAST: u64 = 1024 * 1024;
+        loop {
+            let plan = search.plan(candidates, session.state().config().target_partitions())?;
+            match self.run_plan("match", session, plan, job).await {
+                Ok(batches) => return search.found(&batches),
+                Err(error) if error.code == Code::ResourcesExhausted && search.key_bytes > KEY_BYTES_AT_LEAST => {
+                    search.key_bytes /= 4;
+                    tracing::warn!(table = %search.table, key_bytes = search.key_bytes, %error, "keys are looked for in more turns");
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(super) async fn merge(

@@ -120,6 +120,9 @@ async fn check_deleted(deleted: &[BTreeSet<u16>], low: i64, width: i64) {
     assert_eq!(made.sql(&format!("SELECT count(*) FROM {TABLE}")).await.unwrap(), count(&left));
     let all: BTreeSet<String> = left.iter().map(|k| format!("{k}|v{k}")).collect();
     assert_eq!(made.sql(&format!("SELECT * FROM {TABLE}")).await.unwrap(), Vec::from_iter(all));
+    let some = made.sql(&format!("SELECT k FROM {TABLE} LIMIT 9")).await.unwrap();
+    assert_eq!(some.len(), left.len().min(9));
+    assert!(some.iter().all(|k| left.contains(&k.parse().unwrap())), "{some:?}");
     let within: BTreeSet<i64> = left.range(low..=high).copied().collect();
     let sql = format!("SELECT count(v) FROM {TABLE} WHERE k BETWEEN {low} AND {high}");
     assert_eq!(made.sql(&sql).await.unwrap(), count(&within));
