@@ -111,11 +111,12 @@ fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     kept
 }
 
-/// DataFusion's, and Spark's `collect_list` and `collect_set`; DataFusion's `avg` takes more types than Spark's.
+/// DataFusion's, Spark's `collect_list` and `collect_set` (DataFusion's `avg` takes more types than Spark's), and ours.
 fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let mut functions = all_default_aggregate_functions();
     let spark = datafusion_spark::all_default_aggregate_functions().into_iter();
     functions.extend(spark.filter(|function| function.name() != "avg"));
+    functions.extend(sql::aggregate_functions());
     functions
 }
 

@@ -64,6 +64,9 @@ fn keys_that_executors_have_no_room_for_are_looked_for_in_turns() {
     assert_eq!(counts(&merge().done().json()), [800_000, 700_000, 100_000, 0, 0]);
     assert_eq!(cluster.number("SELECT count(*) FROM a.rows"), 1_500_000);
     assert_eq!(cluster.number("SELECT count(*) FROM a.rows WHERE v = 'two'"), 800_000);
+    // All values of a median would not find room, either.
+    let answer = cluster.sql("SELECT median(k) AS m, count(*) AS n FROM a.rows");
+    assert_eq!(answer, [json!({ "m": 749_999.5, "n": 1_500_000 })]);
     let log = cluster.scheduler().log();
     assert!(log.contains("keys are looked for in more turns"), "{log}");
 }

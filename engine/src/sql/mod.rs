@@ -35,6 +35,7 @@ mod context;
 mod dialect;
 mod implicit;
 pub(crate) mod kernel;
+mod median;
 mod names;
 mod numbers;
 mod operators;
@@ -58,13 +59,14 @@ use std::sync::Arc;
 
 use datafusion::{
     config::ConfigOptions,
-    logical_expr::{HigherOrderUDF, ScalarUDF},
+    logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF},
     optimizer::AnalyzerRule,
 };
 
 use crate::error::Result;
 
 pub use cast::{StrictCast, take_strict_casts};
+pub use median::Medians;
 pub use output::{cast_to, table_schema};
 pub use plan::{plan_columns, plan_predicate, plan_select};
 pub use reads::tables_read;
@@ -78,6 +80,11 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend(text::functions());
     functions.extend(time::functions::functions());
     functions
+}
+
+/// Trireme's own aggregate functions.
+pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![median::function()]
 }
 
 /// Trireme's own higher-order functions.

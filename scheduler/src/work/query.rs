@@ -67,11 +67,15 @@ impl Queries {
         let batches = if local {
             session.execute_logical_plan(plan).await?.collect().await?
         } else {
-            let physical = sql::physical_plan(&session.state(), &plan).await?;
             // Dropped with this future when the caller goes away.
             let cancel = CancellationToken::new();
             let _gone = cancel.clone().drop_guard();
-            self.worker.cluster.run("sql", Arc::new(session), physical, &Unwatched, &cancel).await?.batches
+            let shared = Arc::new(session.clone());
+            let run = async |plan| {
+                Ok(self.worker.cluster.run("sql", shared.clone(), plan, &Unwatched, &cancel).await?.batches)
+            };
+            let plan = self.worker.with_medians(plan, &session, run).await?;
+            run(sql::physical_plan(&session.state(), &plan).await?).await?
         };
         let schema = batches.first().map_or(schema, |batch| batch.schema());
         Ok(Rows { schema, batches: stream::iter(batches.into_iter().map(Ok)).boxed() })

@@ -33,6 +33,8 @@ impl Worker {
         let result = schema::to_delta(plan.schema().as_arrow())?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
         write.settings = self.write_settings();
+        let run = |pass| self.run_plan("median", &session, pass, job);
+        let plan = self.with_medians(plan, &session, run).await?;
         let rows = sql::physical_plan(&session.state(), &plan).await?;
         let rows = sort_partitions(rows, &question.sort_by)?;
         let physical = Arc::new(DeltaWriteExec::try_new(rows, Arc::new(write))?);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::{logical_expr::LogicalPlan, physical_plan::ExecutionPlan, prelude::SessionContext};
 use parking_lot::Mutex;
-use trireme_engine::{Error, Result};
+use trireme_engine::{Error, Result, sql};
 use trireme_proto::v1::{JobMetrics, Stage};
 
 use super::Worker;
 use crate::{cluster::Progress, jobs::JobHandle};
+
+/// Rows of a table from which on its median is found in passes; up to there one task takes all values.
+const MEDIANS_IN_PASSES: u64 = 1_000_000;
 
 /// Tells a job of the stages of one plan, behind those of the plans before it.
 struct StagesOf<'a> {
@@ -85,6 +88,25 @@ impl Worker {
         let session = Arc::new(session.clone());
         let ran = self.cluster.run(name, session, plan, &progress, job.cancelled()).await?;
         Ok(ran.batches)
+    }
+
+    /// A plan whose medians over large tables are known: they are found by queries of their own, each of which `run` runs.
+    pub(super) async fn with_medians<F>(
+        &self,
+        mut plan: LogicalPlan,
+        session: &SessionContext,
+        run: impl Fn(Arc<dyn ExecutionPlan>) -> F,
+    ) -> Result<LogicalPlan>
+    where
+        F: Future<Output = Result<Vec<RecordBatch>>>,
+    {
+        while let Some(mut medians) = sql::Medians::of(&plan, MEDIANS_IN_PASSES)? {
+            while let Some(pass) = medians.pass()? {
+                medians.take(&run(sql::physical_plan(&session.state(), &pass).await?).await?)?;
+            }
+            plan = medians.into_plan()?;
+        }
+        Ok(plan)
     }
 
     /// Plans and runs a query for a job.

@@ -6,6 +6,7 @@ mod features;
 mod golden;
 mod histories;
 mod matches;
+mod medians;
 mod optimize;
 mod quarantine;
 mod round_trips;
