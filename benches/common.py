@@ -26,6 +26,8 @@ STREAMS = ["to_timestamp(start_at) AS start_at", "to_timestamp(end_at) AS end_at
 REVIEWS = ["lower(content.text) AS text", "CAST(rating.rate AS int) AS rate_value",
            "transform(books, x -> lower(x.metadata.title)) AS book_titles", "transform(movies, x -> lower(x.title)) AS movie_titles",
            "to_timestamp(created) AS created_at"]
+REVIEWS_SCHEMA = ("content struct<text: string>, rating struct<rate: bigint>, books array<struct<metadata: struct<title: string>>>,"
+                  " movies array<struct<title: string>>, created string")
 MOVIES = ["lower(title) AS title", "CAST(duration_mins AS int) AS duration_mins", "lower(original_language) AS original_language",
           "CAST(size_mb AS double) AS size_mb"]
 BOOKS = ["lower(name) AS name", "lower(author) AS author", "lower(publisher) AS publisher", "CAST(pages AS int) AS pages"]

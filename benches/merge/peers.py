@@ -11,13 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from common import REPOSITORY, REVIEWS, STREAMS, cpu_seconds, peak_bytes, total, tree
+from common import REPOSITORY, REVIEWS, REVIEWS_SCHEMA, STREAMS, cpu_seconds, peak_bytes, total, tree
 
 TABLES = {"streams": "stream/streams", "reviews": "vendor/reviews", "movies": "stream/movies", "books": "vendor/books", "authors": "vendor/authors"}
 ASKED = ["streams", "movies", "books", "authors"]
 KEYS = {"streams": "start_at", "reviews": "created_at"}
-REVIEW_DDL = ("content struct<text: string>, rating struct<rate: bigint>, books array<struct<metadata: struct<title: string>>>,"
-              " movies array<struct<title: string>>, created string")
 
 
 def is_array(file):
@@ -297,7 +295,7 @@ class Sail:
             names = ["movie_title", "user_email", "size_mb", "start_at", "end_at"]
             reader = reader.schema(", ".join(f"{name} string" for name in names)).option("header", True).option("escape", '"')
             return reader.csv(file).selectExpr(*STREAMS)
-        return reader.schema(REVIEW_DDL).option("multiLine", is_array(file)).json(file).selectExpr(*REVIEWS)
+        return reader.schema(REVIEWS_SCHEMA).option("multiLine", is_array(file)).json(file).selectExpr(*REVIEWS)
 
     def create(self, rows, path):
         rows.write.format("delta").mode("overwrite").save(path)

@@ -12,7 +12,7 @@ Needs Linux, python3, PyPI (an environment for each peer is made under target/be
 What is measured: a cluster's jobs from submit to done, and a step of a peer, a process of its own, from when it is imported and has a session. CPU
 seconds and peak memory are those of whole processes, all threads and children: of the peer, or of scheduler and executors together (their peaks in
 that step added up, which is an upper bound). What is not counted is told below the table. Figures are medians over RUNS, in which rows take turns.
-Trireme's first load is a merge into a new table. Every table's rows and checksum are compared with what the raw files say, and all answers with each
+Trireme's first load is a merge into a new table. All are told the types of JSON, except where it says so. Every table's rows and checksum are compared with what the raw files say, and all answers with each
 other; who has them wrong, or fails, is not in the tables but below them, and the exit code is 1 if that is Trireme.
 """
 
@@ -151,7 +151,7 @@ def day(bench, options):
             results.add("day", row, "questions", cluster.ask())
             for name in LARGE:
                 kind = name.split(".")[1]
-                results.add("day", row, f"plain-load-{kind}", cluster.apply("load", name, table=f"loaded.{kind}"))
+                results.add("day", row, f"plain-load-{kind}", cluster.apply("load", name, table=f"loaded.{kind}", typed=False))
         bench.check_answers("day", LAKE)
 
     def measure(row):
@@ -171,7 +171,7 @@ def day(bench, options):
         if row.peer:
             asides.append(f"{row.title}, start of each step {shown(results.cost('day', row, 'start'))}")
         else:
-            asides.append(f"{row.title}, downloads {both('download')}, loads as jobs of `load` {both('plain-load')}")
+            asides.append(f"{row.title}, downloads {both('download')}, loads as jobs of `load`, types inferred, {both('plain-load')}")
     table(f"A day of {options.size}, and the next one merged into it: wall s / CPU s",
           ["", "load streams", "load reviews", "merge streams", "merge reviews", "six questions", "the four together", "peak GB"], lines)
     if asides:

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 
-from common import AUTHORS, BOOKS, MOVIES, REPOSITORY, REVIEWS, STREAMS, Cluster, Failed
+from common import AUTHORS, BOOKS, MOVIES, REPOSITORY, REVIEWS, REVIEWS_SCHEMA, STREAMS, Cluster, Failed
 from results import Cost
 
 # table: source file, expressions, key, filter
@@ -14,6 +14,7 @@ TABLES = {
     "vendor.books": ("books.json", BOOKS, "name", None),
     "vendor.authors": ("authors.json", AUTHORS, "name", "metadata.name IS NOT NULL"),
 }
+SCHEMAS = {"vendor.reviews": REVIEWS_SCHEMA}
 LARGE, SMALL = list(TABLES)[:2], list(TABLES)[2:]
 
 
@@ -47,10 +48,13 @@ class Trireme:
     def download(self, name, file):
         return self.measured("download", "--from", f"file://{file}", "--to", name)
 
-    def apply(self, what, name, table=None):
+    def apply(self, what, name, table=None, typed=True):
         """`load` or `merge` of a source's current version into the table of the same name, or another."""
         _, columns, key, where = TABLES[name]
         flags = [flag for column in columns for flag in ("-t", column)] + (["--where", where] if where else [])
+        # Peers are told the types, too.
+        if typed and name in SCHEMAS:
+            flags += ["--schema", SCHEMAS[name]]
         return self.measured(what, "--table", table or name, "--source", name, "--pk", key, *flags)
 
     def load_small(self, folder):

@@ -169,9 +169,13 @@ fn reads_much(plan: &LogicalPlan, rows: u64) -> DataFusionResult<bool> {
             _ => false,
         };
         node.apply_expressions(|expr| {
-            plain &= !expr.is_volatile();
             expr.apply(|expr| {
-                plain &= !matches!(expr, Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_));
+                plain &= match expr {
+                    Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => false,
+                    // Another pass would see other rows.
+                    Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                    _ => true,
+                };
                 Ok(TreeNodeRecursion::Continue)
             })
         })?;
@@ -288,13 +292,17 @@ impl Step {
         Self { low, high, below, at_low, between, at_high, above, held: vec![(1, Vec::new())], skip: 0, room }
     }
 
-    fn push(&mut self, key: i64) {
-        match key {
-            key if key < self.low => self.below += 1,
-            key if key > self.high => self.above += 1,
-            key if key == self.low => self.at_low += 1,
-            key if key == self.high => self.at_high += 1,
-            key => self.hold(key),
+    fn push(&mut self, keys: impl Iterator<Item = i64>) {
+        for key in keys {
+            // Without branches: most keys are out of all bounds but the first.
+            self.below += u64::from(key < self.low);
+            self.above += u64::from(key > self.high);
+            match key {
+                key if key < self.low || key > self.high => {}
+                key if key == self.low => self.at_low += 1,
+                key if key == self.high => self.at_high += 1,
+                key => self.hold(key),
+            }
         }
     }
 
@@ -396,8 +404,8 @@ impl Accumulator for Step {
     fn update_batch(&mut self, values: &[ArrayRef]) -> DataFusionResult<()> {
         let doubles: &Float64Array = values[0].as_primitive::<Float64Type>();
         match doubles.null_count() {
-            0 => doubles.values().iter().for_each(|value| self.push(of_double(*value))),
-            _ => doubles.iter().flatten().for_each(|value| self.push(of_double(value))),
+            0 => self.push(doubles.values().iter().map(|value| of_double(*value))),
+            _ => self.push(doubles.iter().flatten().map(of_double)),
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use crate::{
     sql::{self, Medians},
 };
 
-const IN_PASSES: [&str; 7] = [
+const IN_PASSES: [&str; 8] = [
+    "SELECT median(x) AS m FROM t.values WHERE k < year(now())",
     "SELECT median(x) AS m FROM t.values",
     "SELECT round(median(x) / 3, 2) AS a, count(*) AS n, median(y) AS b, max(k) AS k FROM t.values WHERE k % 7 < 4",
     "SELECT median(x + y) AS m, sum(k) AS k FROM (SELECT x, y, k FROM t.values WHERE x IS NOT NULL) v",
@@ -21,7 +22,9 @@ const IN_PASSES: [&str; 7] = [
     "SELECT median(k) AS m, median(x) AS x, median(x) + 1 AS more, avg(x) AS mean FROM t.values HAVING count(*) > 5",
 ];
 
-const AT_ONCE: [&str; 4] = [
+const AT_ONCE: [&str; 6] = [
+    "SELECT median(x) AS m FROM t.values WHERE random() >= 0",
+    "SELECT median(x) AS m FROM t.values WHERE k > (SELECT avg(y) FROM t.values)",
     "SELECT k % 3 AS g, median(x) AS m FROM t.values GROUP BY k % 3",
     "SELECT median(DISTINCT y) AS m FROM t.values",
     "SELECT median(a.x) AS m FROM t.values a JOIN t.values b ON a.k = b.k",
