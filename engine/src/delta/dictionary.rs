@@ -16,21 +16,18 @@ use crate::error::Result;
 /// Rows from which a batch tells anything.
 const ROWS_AT_LEAST: usize = 4096;
 
-/// Columns of which a dictionary of so many bytes would hold only a part of the values, as far as the first rows tell.
-pub(super) fn not_worth_it(first: &RecordBatch, dictionary_bytes: usize) -> Result<Vec<String>> {
+/// Columns of which a dictionary of so many bytes would hold only a part of the values: a `key` of one column, and fractions, as far as the first rows
+/// tell. Other values, such as the names and days of devices, may come again in cycles that are longer than these rows.
+pub(super) fn not_worth_it(first: &RecordBatch, key: &[String], dictionary_bytes: usize) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (field, column) in first.schema().fields().iter().zip(first.columns()) {
-        if is_flat(column.data_type()) && !fits(column.as_ref(), dictionary_bytes)? {
+        let is_key = matches!(key, [key] if key == field.name());
+        let is_fraction = matches!(column.data_type(), DataType::Float32 | DataType::Float64);
+        if is_key || (is_fraction && !fits(column.as_ref(), dictionary_bytes)?) {
             names.push(field.name().clone());
         }
     }
     Ok(names)
-}
-
-fn is_flat(data_type: &DataType) -> bool {
-    let flat = data_type.is_primitive() || matches!(data_type, DataType::Utf8 | DataType::Binary);
-    // Those have no more values than fit.
-    flat && data_type.primitive_width().is_none_or(|width| width > 2)
 }
 
 /// Whether the values that a column's first rows are taken from seem to be so few that a dictionary holds them: of `n` that are drawn from `d`,
@@ -45,12 +42,7 @@ fn fits(column: &dyn Array, dictionary_bytes: usize) -> Result<bool> {
     let nulls = column.logical_nulls();
     let is_value = |row: &usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*row));
     let distinct: HashSet<u64> = (0..hashes.len()).filter(is_value).map(|row| hashes[row]).collect();
-    let width = match column.data_type().primitive_width() {
-        Some(width) => width,
-        // Parquet stores a text's length with it.
-        None => column.to_data().get_slice_memory_size()? / column.len(),
-    };
-    let held = dictionary_bytes / width.max(1);
+    let held = dictionary_bytes / column.data_type().primitive_width().unwrap_or(1);
     Ok((rows - distinct.len()) * 2 * held > rows * rows)
 }
 
@@ -59,7 +51,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::{
-        array::{ArrayRef, Int64Array, StringArray},
+        array::{ArrayRef, Float64Array, Int64Array},
         datatypes::{Field, Schema},
     };
 
@@ -70,26 +62,30 @@ mod tests {
         // A multiplier that spreads the row numbers.
         let drawn = |row: i64, of: i64| (row.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64) >> 20).rem_euclid(of);
         let of = |rows: i64| {
-            let numbers =
-                |of: i64| -> ArrayRef { Arc::new((0..rows).map(|row| drawn(row * row, of)).collect::<Int64Array>()) };
-            let texts = |of: i64| -> ArrayRef {
-                let text = |row: i64| (row % 3 > 0).then(|| format!("text {:040}", drawn(row * row, of)));
-                Arc::new((0..rows).map(text).collect::<StringArray>())
+            let fractions = |of: i64| -> ArrayRef {
+                let fraction = |row: i64| (row % 3 > 0).then(|| drawn(row * row, of) as f64 / 8.0);
+                Arc::new((0..rows).map(fraction).collect::<Float64Array>())
             };
+            let numbers = || -> ArrayRef { Arc::new((0..rows).collect::<Int64Array>()) };
             let columns = [
-                ("few", numbers(1_000)),
-                ("many", numbers(30_000)),
-                ("unique", numbers(1 << 40)),
-                ("null", Arc::new(Int64Array::new_null(rows as usize)) as ArrayRef),
-                ("texts", texts(5_000)),
-                ("unique texts", texts(1 << 40)),
+                ("few", fractions(1_000)),
+                ("many", fractions(30_000)),
+                ("unique", fractions(1 << 40)),
+                ("null", Arc::new(Float64Array::new_null(rows as usize)) as ArrayRef),
+                ("key", numbers()),
+                ("other", numbers()),
             ];
-            let fields: Vec<_> =
-                columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
+            let field = |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), true);
+            let fields: Vec<_> = columns.iter().map(field).collect();
             let columns = columns.into_iter().map(|(_, column)| column).collect();
-            not_worth_it(&RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap(), 1024 * 1024).unwrap()
+            let first = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+            let without = |key: &[&str]| {
+                not_worth_it(&first, &key.iter().map(ToString::to_string).collect::<Vec<_>>(), 1024 * 1024).unwrap()
+            };
+            (without(&["key"]), without(&["key", "other"]))
         };
-        assert_eq!(of(8192), ["unique", "unique texts"]);
-        assert_eq!(of(1000), Vec::<String>::new());
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(of(9000), (names(&["unique", "key"]), names(&["unique"])));
+        assert_eq!(of(1000), (names(&["key"]), names(&[])));
     }
 }

@@ -30,8 +30,10 @@ use uuid::Uuid;
 use super::{bloom, key_file::KeyFile};
 use crate::error::{Code, Error, Result};
 
+/// How the error starts of an executor whose memory pool has no room for a slice of keys.
+pub const NO_ROOM: &str = "the keys of a merge find no room";
 /// Memory of a key, about.
-const BYTES_A_KEY: u64 = 19;
+pub const BYTES_A_KEY: u64 = 19;
 /// Keys that share a place of the index, about.
 const KEYS_A_PLACE: usize = 4;
 /// Keys of a bucket, about: they are put in order within the processor's cache.
@@ -201,10 +203,11 @@ impl SourceKeys {
         let room = usize::try_from(if self.slices > 1 { expected + expected / 16 + 1024 } else { expected });
         let room = room.map_err(|_| Error::new(Code::ResourcesExhausted, "too many keys"))?;
         let bytes = room.saturating_mul(size_of::<u128>() + size_of::<u32>() / KEYS_A_PLACE + 3);
-        memory.try_grow(bytes).map_err(|error| {
-            Error::new(Code::ResourcesExhausted, format!("the keys of a merge need {bytes} bytes: {error}"))
+        let no_room = |error| {
+            Error::new(Code::ResourcesExhausted, format!("{NO_ROOM} ({room} keys): {error}"))
                 .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
-        })?;
+        };
+        memory.try_grow(bytes).map_err(no_room)?;
         let all = Arc::new(Mutex::new(Buckets::new(room)));
         let values = (self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
         let mut groups = Vec::new();
@@ -233,6 +236,9 @@ impl SourceKeys {
         });
         reading.buffer_unordered(readers).try_for_each(|()| async { Ok(()) }).await?;
         let keys = std::mem::take(&mut *all.lock());
+        // A bucket that has the same key many times grows.
+        let held = keys.buckets.iter().map(|bucket| bucket.capacity() * size_of::<u128>()).sum::<usize>();
+        memory.try_grow(held.saturating_sub(bytes)).map_err(no_room)?;
         let set = tokio::task::spawn_blocking(move || KeySet::new(keys, asked, readers));
         let set = set.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         let values = values.map(|values| concat_batches(columns, values.lock().iter())).transpose()?;
@@ -299,6 +305,7 @@ impl Buckets {
 /// Puts a bucket's keys into the order of their places: where these begin, one more at the end. Gives the number of keys that came more than once.
 fn group(bucket: &mut [u128], starts: &mut [u32], place_bits: u32, scratch: &mut Vec<u128>) -> u64 {
     const FEW: usize = 16;
+    const MANY: usize = 1 << 18;
     let places = starts.len() - 1;
     let place = |key: u128| (key >> (u128::BITS - place_bits)) as usize & (places - 1);
     for key in bucket.iter() {
@@ -307,16 +314,21 @@ fn group(bucket: &mut [u128], starts: &mut [u32], place_bits: u32, scratch: &mut
     for at in 0..places {
         starts[at + 1] += starts[at];
     }
-    scratch.clear();
-    scratch.extend_from_slice(bucket);
-    // While keys are put there, a place's start is where its next key goes; then it is where the next place starts.
-    for key in scratch {
-        let next = &mut starts[place(*key)];
-        bucket[*next as usize] = *key;
-        *next += 1;
+    if bucket.len() > MANY {
+        // Many times the same key: not to be copied.
+        bucket.sort_unstable();
+    } else {
+        scratch.clear();
+        scratch.extend_from_slice(bucket);
+        // While keys are put there, a place's start is where its next key goes; then it is where the next place starts.
+        for key in scratch {
+            let next = &mut starts[place(*key)];
+            bucket[*next as usize] = *key;
+            *next += 1;
+        }
+        starts.copy_within(..places, 1);
+        starts[0] = 0;
     }
-    starts.copy_within(..places, 1);
-    starts[0] = 0;
     let mut duplicates = 0;
     for ends in starts.windows(2) {
         let keys = &mut bucket[ends[0] as usize..ends[1] as usize];

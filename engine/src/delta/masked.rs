@@ -19,7 +19,7 @@ use datafusion::{
     functions::core::file_row_index,
     physical_expr::{
         PhysicalExpr, ScalarFunctionExpr,
-        expressions::Column,
+        expressions::{Column, Literal},
         projection::{ProjectionExpr, ProjectionExprs},
     },
 };
@@ -58,9 +58,19 @@ pub(super) fn remaining(deleted: &RoaringTreemap, rows: u64) -> BooleanBuffer {
 }
 
 /// The same source and scan with one more column, the last: the row's position in its file. There is no limit, since rows will be filtered out.
-pub(super) fn numbered(source: &ParquetSource, config: &FileScanConfig) -> Result<(ParquetSource, FileScanConfig)> {
+/// `None` where the scan computes anything: it might fail for rows that are gone.
+pub(super) fn numbered(
+    source: &ParquetSource,
+    config: &FileScanConfig,
+) -> Result<Option<(ParquetSource, FileScanConfig)>> {
     let wrong = || Error::new(Code::Internal, "a Parquet source takes no projection with row numbers");
     let projection = source.projection().ok_or_else(wrong)?;
+    let is_plain = |expr: &Arc<dyn PhysicalExpr>| {
+        expr.downcast_ref::<Column>().is_some() || expr.downcast_ref::<Literal>().is_some()
+    };
+    if !projection.iter().all(|column| is_plain(&column.expr)) {
+        return Ok(None);
+    }
     let columns = projection.project_schema(source.table_schema().table_schema())?;
     let columns = columns.fields().iter().enumerate().map(|(index, field)| {
         let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), index));
@@ -78,7 +88,7 @@ pub(super) fn numbered(source: &ParquetSource, config: &FileScanConfig) -> Resul
     let projected = projected.as_ref().and_then(|source| source.downcast_ref::<ParquetSource>()).ok_or_else(wrong)?;
     let mut config = config.clone();
     config.limit = None;
-    Ok((projected.clone(), config))
+    Ok(Some((projected.clone(), config)))
 }
 
 /// A planner of [`numbered`] rows, of which only those `left` come out, without their numbers.

@@ -22,7 +22,7 @@ use super::{
     deletion_vector::{DeletionVector, VectorFile, inline},
     files::{DataFiles, size},
     key_file::KeyFile,
-    keys::{KeyHasher, KeySet, SharedKeys, SourceKeys},
+    keys::{BYTES_A_KEY, KeyHasher, KeySet, NO_ROOM, SharedKeys, SourceKeys},
     layout::Layout,
     scan::data_path,
     schema, stats,
@@ -160,6 +160,18 @@ impl Match<'_> {
         }
         let units: Vec<_> = units.into_iter().map(|(_, files)| vec![task((0, of), files)]).collect();
         task_plan(Task::Match, &units)
+    }
+
+    /// After an error: the same search with a fourth of the keys at a time, if an executor had no room for them. Each turn reads all keys, so
+    /// there is an end to it.
+    pub fn in_more_turns(self, error: Error) -> Result<Self> {
+        const TURNS: u64 = 64;
+        let all = self.source.rows().unwrap_or(0).saturating_mul(BYTES_A_KEY);
+        let key_bytes = self.key_bytes.min(all) / 4;
+        match error.code == Code::ResourcesExhausted && error.message.contains(NO_ROOM) && key_bytes > all / TURNS {
+            true => Ok(Self { key_bytes, ..self }),
+            false => Err(error),
+        }
     }
 
     fn columns(&self) -> Result<arrow::datatypes::Schema> {

@@ -105,8 +105,8 @@ impl FileSource for DeltaSource {
         };
         let mut files = base_config.file_groups.iter().flat_map(|group| group.files());
         let numbered = if files.any(|file| file.extensions.get::<DeletionVector>().is_some()) {
-            let (source, config) = masked::numbered(parquet, base_config)?;
-            Some(morselizer(&source, &config)?)
+            let numbered = masked::numbered(parquet, base_config)?;
+            numbered.map(|(source, config)| morselizer(&source, &config)).transpose()?
         } else {
             None
         };
@@ -192,7 +192,7 @@ impl FileSource for DeltaSource {
 
 struct DeltaMorselizer {
     inner: Arc<dyn Morselizer>,
-    /// The same with the rows' positions in their file as the last column; only where a file has a vector.
+    /// The same with the rows' positions in their file as the last column; only where a file has a vector, and nothing is computed.
     numbered: Option<Arc<dyn Morselizer>>,
     readers: Arc<dyn ParquetFileReaderFactory>,
     store: Arc<dyn ObjectStore>,
@@ -272,7 +272,10 @@ impl DeltaPlanner {
                 let error = Error::new(Code::Storage, what);
                 return Err(error.hint("the table's log is damaged; restore an older version").into());
             }
-            let numbered = self.numbered.filter(|_| masked::is_scattered(&deleted, rows));
+            // Rows are numbered by the ordinals of their groups, as the file has them.
+            let mut groups = footer.row_groups().iter().enumerate();
+            let in_order = groups.all(|(at, group)| group.ordinal().map(usize::try_from) == Some(Ok(at)));
+            let numbered = self.numbered.filter(|_| in_order && masked::is_scattered(&deleted, rows));
             mask = numbered.map(|numbered| (numbered, masked::remaining(&deleted, rows)));
             let range = self.file.range.as_ref().map(|range| range.start..range.end);
             let access = remaining(&deleted, footer.row_groups(), range.as_ref(), mask.is_none());

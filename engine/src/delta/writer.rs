@@ -161,7 +161,8 @@ impl FileWriter {
                     .with_max_concurrency(UPLOAD_PARALLEL);
                 if self.done.is_empty() {
                     // The first rows stand for those of all files of this partition.
-                    let without = dictionary::not_worth_it(batch, self.properties.dictionary_page_size_limit())?;
+                    let without =
+                        dictionary::not_worth_it(batch, &self.keys, self.properties.dictionary_page_size_limit())?;
                     let properties = self.properties.clone().into_builder();
                     let without = without.into_iter().map(ColumnPath::from);
                     self.properties = without

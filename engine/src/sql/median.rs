@@ -15,7 +15,7 @@ use arrow::{
 use datafusion::{
     catalog::default_table_source::source_as_provider,
     common::{
-        Result as DataFusionResult, ScalarValue,
+        DFSchema, Result as DataFusionResult, ScalarValue,
         tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     logical_expr::{
@@ -54,9 +54,34 @@ pub struct Medians {
 enum Found {
     /// Not yet known, and no median that is found here.
     Other,
-    /// The median is between these.
-    Between(i64, i64),
+    Between(Bounds),
     Value(ScalarValue),
+}
+
+/// What a median is between, as keys that sort like the values.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// For sure.
+    proven: (i64, i64),
+    /// In all likelihood; the next pass will tell.
+    asked: (i64, i64),
+}
+
+impl Bounds {
+    const NONE: Self = Self { proven: (i64::MIN, i64::MAX), asked: (i64::MIN, i64::MAX) };
+
+    /// What follows from a pass that says where the median is: [`Step::answer`].
+    fn closer(self, (low, high): (i64, i64)) -> Self {
+        let (asked, mut proven) = (self.asked, self.proven);
+        if high == asked.0 {
+            proven.1 = proven.1.min(high);
+        } else if low == asked.1 {
+            proven.0 = proven.0.max(low);
+        } else if low >= asked.0 && high <= asked.1 {
+            proven = (proven.0.max(asked.0), proven.1.min(asked.1));
+        }
+        Self { proven, asked: (low.max(proven.0), high.min(proven.1)) }
+    }
 }
 
 impl Medians {
@@ -64,9 +89,15 @@ impl Medians {
     pub fn of(plan: &LogicalPlan, rows: u64) -> Result<Option<Self>> {
         let mut found = None;
         plan.apply(|node| {
+            if matches!(node, LogicalPlan::Subquery(_)) {
+                return Ok(TreeNodeRecursion::Jump);
+            }
             if let LogicalPlan::Aggregate(aggregate) = node
                 && aggregate.group_expr.is_empty()
                 && aggregate.aggr_expr.iter().any(|expr| argument(expr, &aggregate.input).is_some())
+                // What other functions collect may be too much for a plan to carry.
+                && !aggregate.schema.fields().iter().any(|field| field.data_type().is_nested())
+                && is_same_each_time(node)?
                 && reads_much(&aggregate.input, rows)?
             {
                 found = Some(aggregate.clone());
@@ -76,7 +107,7 @@ impl Medians {
         })?;
         Ok(found.map(|aggregate| {
             let start = |expr| match argument(expr, &aggregate.input) {
-                Some(_) => Found::Between(i64::MIN, i64::MAX),
+                Some(_) => Found::Between(Bounds::NONE),
                 None => Found::Other,
             };
             let results = aggregate.aggr_expr.iter().map(start).collect();
@@ -86,12 +117,9 @@ impl Medians {
 
     /// What to ask next; `None` when all is known.
     pub fn pass(&self) -> Result<Option<LogicalPlan>> {
-        if self.passes >= PASSES {
-            return Err(Error::new(Code::Internal, "a median was not found"));
-        }
         let asked = self.results.iter().zip(&self.aggregate.aggr_expr).filter_map(|(found, expr)| match found {
             Found::Other => Some(expr.clone()),
-            Found::Between(low, high) => {
+            Found::Between(Bounds { asked: (low, high), .. }) => {
                 let of = argument(expr, &self.aggregate.input)?.clone();
                 Some(function().call(vec![of, lit(*low), lit(*high)]))
             }
@@ -100,6 +128,9 @@ impl Medians {
         let asked: Vec<Expr> = asked.collect();
         if asked.is_empty() {
             return Ok(None);
+        }
+        if self.passes >= PASSES {
+            return Err(Error::new(Code::Internal, "a median was not found"));
         }
         let input = LogicalPlanBuilder::from(self.aggregate.input.clone());
         Ok(Some(input.aggregate(Vec::<Expr>::new(), asked)?.build()?))
@@ -114,7 +145,10 @@ impl Medians {
         for found in self.results.iter_mut().filter(|found| !matches!(found, Found::Value(_))) {
             let column = columns.next().ok_or_else(wrong)?;
             *found = match found {
-                Found::Between(..) => read_answer(column).ok_or_else(wrong)?,
+                Found::Between(bounds) => match read_answer(column).ok_or_else(wrong)? {
+                    Ok(median) => Found::Value(ScalarValue::Float64(median)),
+                    Err(closer) => Found::Between(bounds.closer(closer)),
+                },
                 _ => Found::Value(ScalarValue::try_from_array(column, 0)?),
             };
         }
@@ -125,11 +159,16 @@ impl Medians {
     /// The plan with the aggregation's results in its place.
     pub fn into_plan(self) -> Result<LogicalPlan> {
         let value = |found| match found {
-            Found::Value(value) => Ok(Expr::Literal(value, None)),
+            Found::Value(value) => Ok(value),
             _ => Err(Error::new(Code::Internal, "a median is not known yet")),
         };
-        let row = self.results.into_iter().map(value).collect::<Result<_>>()?;
-        let schema = self.aggregate.schema.clone();
+        let values = self.results.into_iter().map(value).collect::<Result<Vec<ScalarValue>>>()?;
+        // Types that the aggregation has before it is analyzed need not be those of its results.
+        let fields = self.aggregate.schema.iter().zip(&values).map(|((qualifier, field), value)| {
+            (qualifier.cloned(), Arc::new(Field::new(field.name(), value.data_type(), true)))
+        });
+        let schema = Arc::new(DFSchema::new_with_metadata(fields.collect(), Default::default())?);
+        let row = values.into_iter().map(|value| Expr::Literal(value, None)).collect();
         let mut known = Some(LogicalPlan::Values(Values { schema, values: vec![row] }));
         let plan = self.plan.transform_down(|node| match &node {
             LogicalPlan::Aggregate(aggregate) if *aggregate == self.aggregate => match known.take() {
@@ -138,7 +177,11 @@ impl Medians {
             },
             _ => Ok(Transformed::no(node)),
         });
-        Ok(plan?.data)
+        let plan = plan?.data;
+        match known {
+            None => Ok(plan),
+            Some(_) => Err(Error::new(Code::Internal, "an aggregation is not in its own plan")),
+        }
     }
 }
 
@@ -152,11 +195,28 @@ fn argument<'a>(expr: &'a Expr, input: &LogicalPlan) -> Option<&'a Expr> {
     (func.name() == "median" && plain && is_double).then_some(argument)
 }
 
-/// Whether a plan is one table's rows, filtered and projected, the same each time, and the table has at least so many.
+/// Whether a plan's node has nothing that gives something else in another pass, or that is not in the plan.
+fn is_same_each_time(node: &LogicalPlan) -> DataFusionResult<bool> {
+    let mut same = true;
+    node.apply_expressions(|expr| {
+        expr.apply(|expr| {
+            same &= match expr {
+                Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => false,
+                Expr::OuterReferenceColumn(..) => false,
+                Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
+                _ => true,
+            };
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(same)
+}
+
+/// Whether a plan is one table's rows, filtered and projected, and the table has at least so many.
 fn reads_much(plan: &LogicalPlan, rows: u64) -> DataFusionResult<bool> {
-    let mut much = false;
-    let mut plain = true;
+    let (mut much, mut plain) = (false, true);
     plan.apply(|node| {
+        plain &= is_same_each_time(node)?;
         plain &= match node {
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => true,
             LogicalPlan::TableScan(scan) => match source_as_provider(&scan.source) {
@@ -168,17 +228,6 @@ fn reads_much(plan: &LogicalPlan, rows: u64) -> DataFusionResult<bool> {
             },
             _ => false,
         };
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                plain &= match expr {
-                    Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => false,
-                    // Another pass would see other rows.
-                    Expr::ScalarFunction(call) => call.func.signature().volatility == Volatility::Immutable,
-                    _ => true,
-                };
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })?;
         Ok(if plain { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     Ok(plain && much)
@@ -212,17 +261,18 @@ fn answer_fields() -> Fields {
     ])
 }
 
-fn read_answer(column: &ArrayRef) -> Option<Found> {
+/// The median, if there is any, or what it is between.
+fn read_answer(column: &ArrayRef) -> Option<Result<Option<f64>, (i64, i64)>> {
     let answer = column.as_struct_opt()?;
     if answer.is_null(0) {
-        return Some(Found::Value(ScalarValue::Float64(None)));
+        return Some(Ok(None));
     }
     let key = |at: usize| Some(answer.column(at).as_primitive_opt::<Int64Type>()?.value(0));
     let (low, high) = (key(1)?, key(2)?);
     Some(match answer.column(0).as_boolean_opt()?.value(0) {
-        true if low == high => Found::Value(to_double(low).into()),
-        true => Found::Value(((to_double(low) + to_double(high)) / 2.0).into()),
-        false => Found::Between(low, high),
+        true if low == high => Ok(Some(to_double(low))),
+        true => Ok(Some((to_double(low) + to_double(high)) / 2.0)),
+        false => Err((low, high)),
     })
 }
 
@@ -272,10 +322,12 @@ struct Step {
     between: u64,
     at_high: u64,
     above: u64,
-    /// Values between the bounds: each `stride`-th of a task. First those of this task, then those of others.
+    /// Values between the bounds: about each `stride`-th of a task. First those of this task, then those of others.
     held: Vec<(u64, Vec<i64>)>,
     /// Values until the next one is held.
     skip: u64,
+    /// State of a random generator: values may come in cycles.
+    random: u64,
     /// Values that are held at most.
     room: usize,
 }
@@ -289,7 +341,19 @@ impl fmt::Debug for Step {
 impl Step {
     fn new(low: i64, high: i64, room: usize) -> Self {
         let (below, at_low, between, at_high, above) = Default::default();
-        Self { low, high, below, at_low, between, at_high, above, held: vec![(1, Vec::new())], skip: 0, room }
+        Self {
+            low,
+            high,
+            below,
+            at_low,
+            between,
+            at_high,
+            above,
+            held: vec![(1, Vec::new())],
+            skip: 0,
+            random: 1,
+            room,
+        }
     }
 
     fn push(&mut self, keys: impl Iterator<Item = i64>) {
@@ -317,11 +381,14 @@ impl Step {
         if held.len() >= self.room {
             thin(stride, held, self.room / 2);
         }
-        self.skip = *stride - 1;
+        // Knuth's MMIX; the first bits are the best.
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.skip = (self.random >> 33) % (2 * *stride - 1);
     }
 
+    /// What this task saw itself.
     fn state(&mut self) -> (Vec<u64>, Vec<i64>) {
-        let (mut stride, mut held) = self.held.drain(..).next().unwrap_or((1, Vec::new()));
+        let (mut stride, mut held) = self.held.swap_remove(0);
         if stride > 1 {
             thin(&mut stride, &mut held, self.room / SAMPLE);
         }
@@ -336,6 +403,15 @@ impl Step {
         self.at_high += at_high;
         self.above += above;
         self.held.push((stride, held));
+        // However many tasks there are.
+        while self.held.iter().map(|(_, held)| held.len()).sum::<usize>() > 4 * self.room {
+            let many = self.held.iter().filter(|(_, held)| held.len() > 1);
+            let Some(finest) = many.map(|(stride, _)| *stride).min() else { break };
+            for (stride, held) in self.held.iter_mut().filter(|(stride, _)| *stride == finest) {
+                let half = held.len().div_ceil(2);
+                thin(stride, held, half);
+            }
+        }
     }
 
     /// Whether these are the two keys in the middle, or what they are between; `None` where there is no value.
@@ -364,20 +440,22 @@ impl Step {
     /// The key at a place among those between the bounds.
     fn inside(&mut self, rank: u64) -> Result<i64, (i64, i64)> {
         let coarsest = self.held.iter().map(|(stride, _)| *stride).max().unwrap_or(1);
+        if coarsest == 1 {
+            let keys: Vec<i64> = self.held.drain(..).flat_map(|(_, keys)| keys).collect();
+            self.held.push((1, keys));
+            let rank = usize::try_from(rank).unwrap_or(usize::MAX);
+            let keys = self.held.first_mut().filter(|(_, keys)| rank < keys.len());
+            return keys.map(|(_, keys)| *keys.select_nth_unstable(rank).1).ok_or((self.low, self.high));
+        }
         let keys = self.held.iter().flat_map(|(stride, keys)| keys.iter().map(|key| (*key, *stride)));
         let mut keys: Vec<(i64, u64)> = keys.collect();
-        if coarsest == 1 {
-            let rank = usize::try_from(rank).unwrap_or(usize::MAX);
-            return match rank < keys.len() {
-                true => Ok(keys.select_nth_unstable(rank).1.0),
-                false => Err((self.low, self.high)),
-            };
-        }
         keys.sort_unstable();
         // Six times the deviation of the share of a sample that is below a value; but the bounds must become closer.
         let between = self.between as f64;
         let error = (3.0 * (between * coarsest as f64).sqrt()).min(between / 4.0);
-        let (least, most) = (rank as f64 - error, rank as f64 + error);
+        // Strides are a little more than what they stand for.
+        let share = keys.iter().map(|(_, stride)| *stride as f64).sum::<f64>() / between;
+        let (least, most) = ((rank as f64 - error) * share, (rank as f64 + error) * share);
         let (mut low, mut high, mut before) = (self.low, self.high, 0.0);
         for (key, stride) in keys {
             if before < least {
@@ -411,6 +489,9 @@ impl Accumulator for Step {
     }
 
     fn state(&mut self) -> DataFusionResult<Vec<ScalarValue>> {
+        if self.held.len() != 1 {
+            return Err(Error::new(Code::Internal, "a median's values are merged once").into());
+        }
         let (counts, held) = Step::state(self);
         let offsets = OffsetBuffer::from_lengths([held.len()]);
         let field = Arc::new(Field::new_list_field(DataType::Int64, true));
@@ -462,11 +543,12 @@ mod tests {
 
     /// The median by passes over parts, and their number.
     fn stepped(parts: &[Vec<f64>], room: usize) -> (Option<f64>, usize) {
-        let mut bounds = (i64::MIN, i64::MAX);
+        let mut bounds = Bounds::NONE;
         for pass in 1..PASSES {
-            let mut all = Step::new(bounds.0, bounds.1, room);
+            let (low, high) = bounds.asked;
+            let mut all = Step::new(low, high, room);
             for part in parts {
-                let mut step = Step::new(bounds.0, bounds.1, room);
+                let mut step = Step::new(low, high, room);
                 // Batches with and without nulls.
                 let (some, others) = part.split_at(part.len() / 2);
                 step.update_batch(&[Arc::new(Float64Array::from(some.to_vec()))]).unwrap();
@@ -477,12 +559,12 @@ mod tests {
                 all.merge_batch(&state).unwrap();
             }
             match read_answer(&all.evaluate().unwrap().to_array().unwrap()).unwrap() {
-                Found::Value(ScalarValue::Float64(value)) => return (value, pass),
-                Found::Between(low, high) => {
-                    assert!((low, high) != bounds && low <= high, "{low} {high}");
-                    bounds = (low, high);
+                Ok(value) => return (value, pass),
+                Err(closer) => {
+                    let next = bounds.closer(closer);
+                    assert!(next.asked != bounds.asked && next.asked.0 <= next.asked.1, "{bounds:?} {next:?}");
+                    bounds = next;
                 }
-                other => panic!("{other:?}"),
             }
         }
         panic!("not found");
@@ -519,6 +601,21 @@ mod tests {
             prop_assert_eq!(of_double(one).cmp(&of_double(other)), one.total_cmp(&other));
             prop_assert_eq!(to_double(of_double(one)).to_bits(), one.to_bits());
         }
+    }
+
+    #[test]
+    fn many_parts_are_no_more_to_hold() {
+        let parts: Vec<Vec<f64>> =
+            (0..100).map(|part| (0..900).map(|row| f64::from(row * 100 + part)).collect()).collect();
+        let mut all = Step::new(i64::MIN, i64::MAX, 1000);
+        for part in &parts {
+            let mut step = Step::new(i64::MIN, i64::MAX, 1000);
+            step.update_batch(&[Arc::new(Float64Array::from(part.clone()))]).unwrap();
+            let (counts, held) = Step::state(&mut step);
+            all.merge([0, 1, 2, 3, 4].map(|at| counts[at]), counts[5], held);
+        }
+        assert!(all.held.iter().map(|(_, held)| held.len()).sum::<usize>() <= 4000, "{all:?}");
+        assert_eq!(stepped(&parts, 1000).0, sorted(parts.concat()));
     }
 
     #[test]

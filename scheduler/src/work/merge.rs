@@ -121,16 +121,14 @@ impl Worker {
         session: &SessionContext,
         job: &JobHandle,
     ) -> Result<Found> {
-        const KEY_BYTES_AT_LEAST: u64 = 1024 * 1024;
         loop {
             let plan = search.plan(candidates, session.state().config().target_partitions())?;
             match self.run_plan("match", session, plan, job).await {
                 Ok(batches) => return search.found(&batches),
-                Err(error) if error.code == Code::ResourcesExhausted && search.key_bytes > KEY_BYTES_AT_LEAST => {
-                    search.key_bytes /= 4;
-                    tracing::warn!(table = %search.table, key_bytes = search.key_bytes, %error, "keys are looked for in more turns");
+                Err(error) => {
+                    tracing::warn!(table = %search.table, %error, "keys are looked for in more turns, if they found no room");
+                    search = search.in_more_turns(error)?;
                 }
-                Err(error) => return Err(error),
             }
         }
     }

@@ -82,7 +82,7 @@ async fn lake() -> Lake {
 }
 
 /// A session over the lake's tables with Spark's meanings and scans of several partitions; joins broadcast up to so many bytes.
-fn session(lake: &Lake, broadcast: u64) -> SessionState {
+pub(super) fn session(lake: &Lake, broadcast: u64) -> SessionState {
     let options = SessionOptions { target_partitions: 3, ..SessionOptions::default() };
     let config = session_config(&options)
         .set_usize("datafusion.optimizer.repartition_file_min_size", 1)
