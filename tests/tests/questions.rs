@@ -178,3 +178,36 @@ fn a_part_of_a_pipeline_can_be_run() {
         .cli(&["run", example.to_str().unwrap(), "--only", "vendor.bocks"])
         .failed(64, &["vendor.bocks", "vendor.books"]);
 }
+
+/// Branches of different types become one, in tables as in results.
+#[test]
+fn a_table_has_the_types_that_its_branches_agree_on() {
+    let cluster = Cluster::start(Options::default());
+    cluster.deliver("a.rows", "rows.csv", "k\n1\n2\n3\n");
+    let mixed = "CASE WHEN k = 1 THEN 1 ELSE 2.5 END AS c, if(k = 1, 'one', 2) AS i, coalesce(nullif(k, 1), 0.5) AS o";
+    let line = ["load", "--table", "a.raw", "--source", "a.rows", "-t", "CAST(k AS int) AS k"];
+    cluster.json(&line).done();
+    let columns = mixed.replace("k = 1", "CAST(k AS int) = 1").replace("nullif(k", "nullif(CAST(k AS int)");
+    let line = ["load", "--table", "a.loaded", "--source", "a.rows", "-t", "CAST(k AS int) AS k"];
+    let expects = ["--expect", "half=c = 1 OR c = 2.5", "--on-bad-record", "quarantine"];
+    let columns: Vec<&str> = columns.split(", ").collect();
+    // Commas within functions are no ends of columns.
+    let columns = [columns[0], &columns[1..4].join(", "), &columns[4..].join(", ")];
+    let flags: Vec<&str> = columns.iter().flat_map(|column| ["-t", *column]).collect();
+    cluster.json(&[&line[..], &flags, &expects].concat()).done();
+    ask(&cluster, "a.asked", &format!("SELECT k, {mixed} FROM a.raw"));
+    let expected = [
+        json!({ "k": 1, "c": 1.0, "i": "one", "o": 0.5 }),
+        json!({ "k": 2, "c": 2.5, "i": "2", "o": 2.0 }),
+        json!({ "k": 3, "c": 2.5, "i": "2", "o": 3.0 }),
+    ];
+    for table in ["a.loaded", "a.asked"] {
+        assert_eq!(cluster.sql(&format!("SELECT * FROM {table} ORDER BY k")), expected, "{table}");
+    }
+    ask(
+        &cluster,
+        "a.sums",
+        "SELECT max(CASE WHEN k = 1 THEN 1 ELSE 2.5 END) AS most, sum(if(k = 1, 1, 0.5)) AS sum FROM a.raw",
+    );
+    assert_eq!(cluster.sql("SELECT * FROM a.sums"), [json!({ "most": 2.5, "sum": 2.0 })]);
+}

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, SchemaError},
-    logical_expr::{Expr, ExprSchemable, ScalarUDF, lit, when},
+    logical_expr::{Case, Expr, ExprSchemable, ScalarUDF, lit, when},
 };
 
 use super::{
@@ -27,7 +27,7 @@ pub(crate) const CAST: &str = " cast";
 pub(crate) const STRICT_CAST: &str = " strict cast";
 
 /// The functions that are planned here, or in `calls_time`.
-pub(crate) const NAMES: [&str; 79] = [
+pub(crate) const NAMES: [&str; 80] = [
     "add_months",
     "array_join",
     "array_position",
@@ -62,6 +62,7 @@ pub(crate) const NAMES: [&str; 79] = [
     "from_unixtime",
     "get",
     "hour",
+    "if",
     "int",
     "isnotnull",
     "isnull",
@@ -187,6 +188,11 @@ impl Call<'_> {
                 | "tinyint",
                 [value],
             ) => self.cast(value, &parse_type(self.name)?),
+            // datafusion-spark's makes texts numbers where only one branch is a text.
+            ("if", [condition, then, otherwise]) => {
+                let branch = (Box::new(condition.clone()), Box::new(then.clone()));
+                Ok(Expr::Case(Case::new(None, vec![branch], Some(Box::new(otherwise.clone())))))
+            }
             ("isnull", [value]) => Ok(value.clone().is_null()),
             ("isnotnull", [value]) => Ok(value.clone().is_not_null()),
             ("e", []) => Ok(lit(std::f64::consts::E)),

@@ -68,7 +68,7 @@ use crate::error::Result;
 pub use cast::{StrictCast, take_strict_casts};
 pub use median::Medians;
 pub use output::{cast_to, table_schema};
-pub use plan::{plan_columns, plan_predicate, plan_select};
+pub use plan::{plan_columns, plan_predicate, plan_select, result_schema};
 pub use reads::tables_read;
 pub use statement::{Statement, parse_select};
 pub use types::{list_of, parse_schema, parse_type, timestamp, type_name};

@@ -69,6 +69,13 @@ pub async fn plan_select(state: &SessionState, statement: &Statement) -> Result<
     }
 }
 
+/// The columns that a plan gives. Its own schema is that from before branches and arguments of different types became one:
+/// `CASE WHEN a THEN 1 ELSE 2.5 END` is an integer there.
+pub fn result_schema(state: &SessionState, plan: &LogicalPlan) -> Result<Schema> {
+    let analyzed = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+    Ok(analyzed.schema().as_arrow().clone())
+}
+
 fn options(state: &SessionState) -> ParserOptions {
     ParserOptions::from(&state.config_options().sql_parser).with_collect_spans(true)
 }

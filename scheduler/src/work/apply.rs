@@ -165,7 +165,7 @@ impl Worker {
     async fn write_source(&self, application: &Application<'_>) -> Result<Written> {
         let Application { spec, name, manifest, session, job, clauses, .. } = application;
         let (rows, counted) = self.source_rows(application).await?;
-        let mut columns = rows.schema().as_arrow().clone();
+        let mut columns = sql::result_schema(&session.state(), &rows)?;
         columns.fields = columns.fields.iter().filter(|field| !is_hidden(field.name())).cloned().collect();
         let incoming = schema::to_delta(&columns)?;
         let policy = match SchemaEvolution::try_from(spec.schema_evolution).unwrap_or_default() {

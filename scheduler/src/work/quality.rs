@@ -115,7 +115,7 @@ pub fn told_rows(
     let names: Vec<String> = columns.iter().map(|column| column.schema_name().to_string()).collect();
     let rows = scan.project(columns.into_iter().chain(told))?;
 
-    let all = rows.schema().as_arrow();
+    let all = sql::result_schema(state, &rows.clone().build()?)?;
     let own: Vec<_> = all.fields().iter().filter(|field| names.contains(field.name())).cloned().collect();
     for expectation in &spec.expect {
         demands.push(expect(state, &Schema::new(own.clone()), expectation)?);

@@ -62,7 +62,7 @@ impl Queries {
         }
         let (session, _) = self.worker.session_over(&sql::tables_read(&statement)?).await?;
         let plan = sql::plan_select(&session.state(), &statement).await?;
-        let schema: SchemaRef = Arc::new(plan.schema().as_arrow().clone());
+        let schema: SchemaRef = Arc::new(sql::result_schema(&session.state(), &plan)?);
         let local = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::DescribeTable(_));
         let batches = if local {
             session.execute_logical_plan(plan).await?.collect().await?

@@ -30,7 +30,7 @@ impl Worker {
         let reads = sql::tables_read(&statement)?;
         let (session, bytes_in) = self.session_over(&reads).await?;
         let plan = sql::plan_select(&session.state(), &statement).await?;
-        let result = schema::to_delta(plan.schema().as_arrow())?;
+        let result = schema::to_delta(&sql::result_schema(&session.state(), &plan)?)?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
         write.settings = self.write_settings();
         let run = |pass| self.run_plan("median", &session, pass, job);
