@@ -2,7 +2,7 @@
 //! number, and those that are gone are filtered out.
 //!
 //! As a row selection, a run would be two entries of a list that is copied three times between a deletion vector and the mask that Parquet makes of it in
-//! the end: a sixth of the CPU of the example's questions, on a table of ten days with a fifth of the rows replaced.
+//! the end: a tenth of the CPU of the example's questions, on a table of ten days with a fifth of the rows replaced.
 
 use std::{fmt, sync::Arc};
 
