@@ -126,8 +126,9 @@ impl Worker {
             match self.run_plan("match", session, plan, job).await {
                 Ok(batches) => return search.found(&batches),
                 Err(error) => {
-                    tracing::warn!(table = %search.table, %error, "keys are looked for in more turns, if they found no room");
+                    let why = error.to_string();
                     search = search.in_more_turns(error)?;
+                    tracing::warn!(table = %search.table, why, "keys are looked for in more turns");
                 }
             }
         }
