@@ -80,8 +80,8 @@ pub struct Settings {
     #[arg(long, default_value_t = 0)]
     pub target_partitions: usize,
 
-    /// Raw bytes that one task reads
-    #[arg(long, default_value = "64MiB", value_parser = parse_size)]
+    /// Raw bytes between two places where a task may begin to read
+    #[arg(long, default_value = "16MiB", value_parser = parse_size)]
     pub split_size: u64,
 
     /// Size of the ranges in which a larger file is downloaded by several executors, where its origin sends ranges; 0 is never
@@ -215,7 +215,7 @@ mod tests {
     fn defaults_are_those_of_the_contract() {
         let defaults = settings(&[], &[]).unwrap();
         assert_eq!((defaults.ballista_port, defaults.api_port, defaults.min_executors), (50050, 50051, 1));
-        assert_eq!((defaults.split_size, defaults.target_file_size), (64 << 20, 128 << 20));
+        assert_eq!((defaults.split_size, defaults.target_file_size), (16 << 20, 128 << 20));
         assert_eq!(defaults.raw_seekable_copy, CopyPolicy::Compressed);
         assert_eq!(settings(&["--raw-seekable-copy=all"], &[]).unwrap().raw_seekable_copy, CopyPolicy::All);
         assert_eq!((defaults.executor_timeout.as_secs(), defaults.job_deadline.as_secs()), (8, 21_600));

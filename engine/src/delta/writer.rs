@@ -12,7 +12,7 @@ use deltalake_core::kernel::Add;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, buffered::BufWriter, path::Path};
 use parquet::{
-    arrow::{AsyncArrowWriter, async_writer::AsyncFileWriter},
+    arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
-use super::{dictionary, stats};
+use super::{encodings, stats};
 
 /// Bytes of one part of a multipart upload; S3 allows 10,000 parts of at least 5 MiB.
 const UPLOAD_PART: usize = 8 * 1024 * 1024;
@@ -34,7 +34,8 @@ const UPLOAD_PARALLEL: usize = 4;
 pub struct WriteSettings {
     /// A file is closed once it has this many bytes.
     pub target_file_bytes: u64,
-    /// Rows of a row group at most.
+    /// Rows of a row group at most. A Bloom filter of the default's keys takes 1 MiB, of which each gets what [`Self::key_bloom_fpp`] asks for;
+    /// of more than a processor's nearest caches hold, each key that is put in is a miss.
     pub row_group_rows: usize,
     /// Encoded bytes of a row group at most; about this much memory a writer holds.
     pub row_group_bytes: usize,
@@ -42,7 +43,7 @@ pub struct WriteSettings {
     pub zstd_level: i32,
     /// Columns with statistics, from the first; key columns always have them.
     pub statistics_columns: usize,
-    /// False positives of the Bloom filters of key columns, between 0 and 1; 0: no filters. 0.0001 is 2.4 bytes a row.
+    /// False positives of the Bloom filters of key columns, between 0 and 1; 0: no filters. 0.0001 is 2.6 bytes a row.
     #[serde(default)]
     pub key_bloom_fpp: f64,
     /// Columns that have Bloom filters instead of the key's.
@@ -54,7 +55,7 @@ impl Default for WriteSettings {
     fn default() -> Self {
         Self {
             target_file_bytes: 128 * 1024 * 1024,
-            row_group_rows: 1024 * 1024,
+            row_group_rows: 384 * 1024,
             row_group_bytes: 64 * 1024 * 1024,
             zstd_level: 1,
             statistics_columns: 32,
@@ -94,7 +95,8 @@ pub struct FileWriter {
 
 struct OpenFile {
     name: String,
-    writer: AsyncArrowWriter<Upload>,
+    writer: ArrowWriter<Parts>,
+    upload: BufWriter,
 }
 
 impl FileWriter {
@@ -161,26 +163,20 @@ impl FileWriter {
                     .with_max_concurrency(UPLOAD_PARALLEL);
                 if self.done.is_empty() {
                     // The first rows stand for those of all files of this partition.
-                    let without =
-                        dictionary::not_worth_it(batch, &self.keys, self.properties.dictionary_page_size_limit())?;
-                    let properties = self.properties.clone().into_builder();
-                    let without = without.into_iter().map(ColumnPath::from);
-                    self.properties = without
-                        .fold(properties, |all, column| all.set_column_dictionary_enabled(column, false))
-                        .build();
+                    self.properties = encodings::for_rows(batch, &self.keys, &self.properties)?;
                 }
-                let writer =
-                    AsyncArrowWriter::try_new(Upload(upload), self.schema.clone(), Some(self.properties.clone()))
-                        .map_err(parquet_error)?;
-                self.open.insert(OpenFile { name, writer })
+                let writer = ArrowWriter::try_new(Parts::default(), self.schema.clone(), Some(self.properties.clone()))
+                    .map_err(parquet_error)?;
+                self.open.insert(OpenFile { name, writer, upload })
             }
         };
-        file.writer.write(batch).await.map_err(parquet_error)?;
+        file.writer.write(batch).map_err(parquet_error)?;
         if self.memory.try_resize(file.writer.memory_size()).is_err() {
             // Less memory than wished for: a smaller row group.
-            file.writer.flush().await.map_err(parquet_error)?;
+            file.writer.flush().map_err(parquet_error)?;
             self.memory.try_resize(file.writer.memory_size())?;
         }
+        file.send().await?;
         let bytes = file.writer.bytes_written() + file.writer.in_progress_size();
         if u64::try_from(bytes).unwrap_or(u64::MAX) >= self.settings.target_file_bytes {
             self.close().await?;
@@ -203,7 +199,10 @@ impl FileWriter {
 
     async fn close(&mut self) -> Result<()> {
         let Some(file) = &mut self.open else { return Ok(()) };
-        let metadata = file.writer.finish().await.map_err(parquet_error)?;
+        let metadata = file.writer.finish().map_err(parquet_error)?;
+        file.writer.inner_mut().end();
+        file.send().await?;
+        file.upload.shutdown().await?;
         let size = file.writer.bytes_written();
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         let stats = stats::to_json(&metadata, &self.schema, self.settings.statistics_columns, &self.keys);
@@ -232,10 +231,9 @@ impl FileWriter {
         let (store, folder) = (self.store.clone(), self.folder.clone());
         Some(Box::pin(async move {
             let mut names: Vec<String> = done.into_iter().map(|file| file.add.path).collect();
-            if let Some(OpenFile { name, writer }) = open {
-                let mut upload = writer.into_inner();
+            if let Some(OpenFile { name, mut upload, .. }) = open {
                 // `BufWriter::abort` panics once a shutdown has begun; then there is nothing left to abort.
-                let aborted = std::panic::AssertUnwindSafe(upload.0.abort()).catch_unwind().await;
+                let aborted = std::panic::AssertUnwindSafe(upload.abort()).catch_unwind().await;
                 if !matches!(aborted, Ok(Ok(()))) {
                     tracing::debug!(file = name, "upload could not be aborted");
                 }
@@ -263,36 +261,60 @@ impl Drop for FileWriter {
     }
 }
 
-/// [`BufWriter`] takes whole buffers without copying them, which its `AsyncWrite` side can't.
-struct Upload(BufWriter);
-
-impl AsyncFileWriter for Upload {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, parquet::errors::Result<()>> {
-        Box::pin(async move { self.0.put(bytes).await.map_err(|error| ParquetError::External(Box::new(error))) })
-    }
-
-    fn complete(&mut self) -> BoxFuture<'_, parquet::errors::Result<()>> {
-        Box::pin(async move { self.0.shutdown().await.map_err(|error| ParquetError::External(Box::new(error))) })
+impl OpenFile {
+    /// Uploads the buffers that are full.
+    async fn send(&mut self) -> Result<()> {
+        for part in std::mem::take(&mut self.writer.inner_mut().full) {
+            self.upload.put(part).await.map_err(upload_error)?;
+        }
+        Ok(())
     }
 }
 
-/// Ballista runs a task again only when its error is rooted in [`DataFusionError::IoError`]: what storage may do better next time is one.
+/// Encoded bytes on their way from the Parquet writer to the store, in buffers that are not copied again.
+#[derive(Default)]
+struct Parts {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+impl Parts {
+    /// Takes the last buffer for full.
+    fn end(&mut self) {
+        self.full.push(std::mem::take(&mut self.last).into());
+    }
+}
+
+impl io::Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.last.capacity() == 0 {
+            self.last.reserve_exact(UPLOAD_PART);
+        }
+        let fitting = bytes.len().min(UPLOAD_PART - self.last.len());
+        self.last.extend_from_slice(&bytes[..fitting]);
+        if self.last.len() == UPLOAD_PART {
+            self.end();
+        }
+        Ok(fitting)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn parquet_error(error: ParquetError) -> DataFusionError {
+    DataFusionError::ParquetError(Box::new(error))
+}
+
+/// Ballista runs a task again only when its error is rooted in [`DataFusionError::IoError`]: what storage may do better next time is one.
+fn upload_error(error: object_store::Error) -> DataFusionError {
     match error {
-        ParquetError::External(source) => match source.downcast::<object_store::Error>() {
-            Ok(error) => match *error {
-                object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-                | object_store::Error::NotImplemented { .. }
-                | object_store::Error::NotSupported { .. } => DataFusionError::ObjectStore(error),
-                error => DataFusionError::IoError(io::Error::other(error)),
-            },
-            Err(source) => match source.downcast::<io::Error>() {
-                Ok(error) => DataFusionError::IoError(*error),
-                Err(source) => DataFusionError::External(source),
-            },
-        },
-        error => DataFusionError::ParquetError(Box::new(error)),
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. }
+        | object_store::Error::NotImplemented { .. }
+        | object_store::Error::NotSupported { .. } => DataFusionError::ObjectStore(Box::new(error)),
+        error => DataFusionError::IoError(io::Error::other(error)),
     }
 }
 
@@ -329,12 +351,9 @@ mod tests {
 
     #[test]
     fn only_what_storage_may_do_better_next_time_is_retried() {
-        let of = |error: object_store::Error| parquet_error(ParquetError::External(Box::new(error)));
         let slow = object_store::Error::Generic { store: "s3", source: "503".into() };
         let denied = object_store::Error::PermissionDenied { path: "x".to_string(), source: "403".into() };
-        assert!(matches!(of(slow), DataFusionError::IoError(_)));
-        assert!(matches!(of(denied), DataFusionError::ObjectStore(_)));
-        let io = ParquetError::External(Box::new(io::Error::other("reset")));
-        assert!(matches!(parquet_error(io), DataFusionError::IoError(_)));
+        assert!(matches!(upload_error(slow), DataFusionError::IoError(_)));
+        assert!(matches!(upload_error(denied), DataFusionError::ObjectStore(_)));
     }
 }

@@ -116,7 +116,7 @@ fn object_meta(zone: &RawZone, manifest: &Manifest, part: &Part) -> ObjectMeta {
     }
 }
 
-/// At most `groups` runs of ranges of about as many bytes each, in order.
+/// At most `groups` runs of ranges of about as many bytes each, in order; ranges of one run that follow each other become one.
 fn balance(files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
     let total: u64 = files.iter().map(PartitionedFile::effective_size).sum();
     let share = total.div_ceil(groups.max(1) as u64).max(1);
@@ -127,12 +127,24 @@ fn balance(files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
         let group = (passed + file.effective_size() / 2) / share;
         passed += file.effective_size();
         match balanced.last_mut() {
-            Some(files) if last == Some(group) => files.push(file),
+            Some(files) if last == Some(group) => match files.last_mut() {
+                Some(before) if follows(before, &file) => {
+                    if let (Some(before), Some(range)) = (&mut before.range, &file.range) {
+                        before.end = range.end;
+                    }
+                }
+                _ => files.push(file),
+            },
             _ => balanced.push(vec![file]),
         }
         last = Some(group);
     }
     balanced.into_iter().map(FileGroup::new).collect()
+}
+
+fn follows(before: &PartitionedFile, file: &PartitionedFile) -> bool {
+    let ends = before.range.as_ref().map(|range| range.end);
+    before.object_meta.location == file.object_meta.location && ends == file.range.as_ref().map(|range| range.start)
 }
 
 #[async_trait]
@@ -233,4 +245,49 @@ async fn parquet_schema(zone: &RawZone, manifest: &Manifest) -> Result<SchemaRef
         }
     }
     first.ok_or_else(|| empty(manifest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn groups_cover_every_file_in_order_and_differ_by_less_than_a_range(
+            sizes in prop::collection::vec(prop::collection::vec(1..20i64, 1..12), 0..5), groups in 1..9usize,
+        ) {
+            let mut ranges = Vec::new();
+            for (file, sizes) in sizes.iter().enumerate() {
+                let mut start = 0;
+                for size in sizes {
+                    ranges.push(PartitionedFile::new(file.to_string(), 1 << 20).with_range(start, start + size));
+                    start += size;
+                }
+            }
+            let balanced = balance(ranges, groups);
+            prop_assert!(balanced.len() <= groups);
+            // Where each range begins and ends, with those that follow each other within a group put together here again.
+            let mut covered: Vec<(String, i64, i64)> = Vec::new();
+            for group in &balanced {
+                let mut bytes = 0;
+                for (at, file) in group.iter().enumerate() {
+                    let (name, range) = (file.object_meta.location.to_string(), file.range.clone().unwrap());
+                    bytes += range.end - range.start;
+                    match covered.last_mut() {
+                        Some(last) if (&last.0, last.2) == (&name, range.start) => {
+                            prop_assert_eq!(at, 0, "two ranges that follow each other in one group");
+                            last.2 = range.end;
+                        }
+                        _ => covered.push((name, range.start, range.end)),
+                    }
+                }
+                let total: i64 = sizes.iter().flatten().sum();
+                prop_assert!((bytes - total / groups as i64).abs() <= 20);
+            }
+            let whole = |(file, sizes): (usize, &Vec<i64>)| (file.to_string(), 0, sizes.iter().sum());
+            prop_assert_eq!(covered, sizes.iter().enumerate().map(whole).collect::<Vec<_>>());
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! Spark's text functions that DataFusion lacks or gives another meaning: `split`, `regexp_replace`, `regexp_extract`,
-//! `regexp_extract_all`, `initcap`.
+//! `regexp_extract_all`, `initcap`; and `lower` and `upper`, which loads spend their time in.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int32Array, ListBuilder, StringArray, StringBuilder},
-    datatypes::{DataType, Field, Int32Type},
+    datatypes::{ArrowNativeType, DataType, Field, Int32Type},
 };
 use datafusion::{common::Result, logical_expr::ScalarUDF};
 use regex::Regex;
@@ -38,6 +38,18 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             regexp_extract_all,
         ),
         Kernel::function("initcap", one_text, |_, _| Ok(DataType::Utf8), initcap),
+        Kernel::function(
+            "lower",
+            one_text,
+            |_, _| Ok(DataType::Utf8),
+            |arguments| in_case(arguments, <[u8]>::make_ascii_lowercase, str::to_lowercase),
+        ),
+        Kernel::function(
+            "upper",
+            one_text,
+            |_, _| Ok(DataType::Utf8),
+            |arguments| in_case(arguments, <[u8]>::make_ascii_uppercase, str::to_uppercase),
+        ),
     ]
 }
 
@@ -264,9 +276,52 @@ fn initcap(arguments: &Arguments) -> Result<ArrayRef> {
     Ok(Arc::new(out.finish()))
 }
 
+/// `lower(str)` and `upper(str)`: all bytes at once as if there were no other letters than ASCII's, then over them texts that have others.
+/// DataFusion's makes a text at a time of all texts of a batch if one has others.
+fn in_case(arguments: &Arguments, ascii: fn(&mut [u8]), any: fn(&str) -> String) -> Result<ArrayRef> {
+    let texts = arguments.arrays[0].as_string::<i32>();
+    let ends = texts.offsets();
+    let (first, last) = (ends[0].as_usize(), ends[texts.len()].as_usize());
+    let mut bytes = texts.value_data()[first..last].to_vec();
+    ascii(&mut bytes);
+    for (row, ends) in ends.windows(2).enumerate() {
+        let range = ends[0].as_usize() - first..ends[1].as_usize() - first;
+        if bytes[range.clone()].is_ascii() {
+            continue;
+        }
+        let text = any(texts.value(row));
+        if text.len() != range.len() {
+            return Ok(Arc::new(texts.iter().map(|text| text.map(any)).collect::<StringArray>()));
+        }
+        bytes[range].copy_from_slice(text.as_bytes());
+    }
+    let starts = ends.clone().subtract(ends[0]);
+    Ok(Arc::new(StringArray::try_new(starts, bytes.into(), texts.nulls().cloned())?))
+}
+
 #[cfg(test)]
 mod tests {
+    use datafusion::config::ConfigOptions;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn cases_are_those_of_each_text(
+            texts in prop::collection::vec(prop::option::of(prop_oneof!["[a-zA-Z ]{0,8}", "[aBéÉßΣσİıǅﬁ]{0,5}", ".{0,5}"]), 0..20), from in 0..20usize,
+        ) {
+            let from = from.min(texts.len());
+            let array = StringArray::from_iter(&texts).slice(from, texts.len() - from);
+            let config = Arc::new(ConfigOptions::new());
+            let arguments = Arguments { arrays: vec![Arc::new(array)], result: DataType::Utf8, config };
+            let each = |any: fn(&str) -> String| texts[from..].iter().map(|text| text.as_deref().map(any)).collect::<StringArray>();
+            let lower = in_case(&arguments, <[u8]>::make_ascii_lowercase, str::to_lowercase).unwrap();
+            prop_assert_eq!(lower.as_string::<i32>(), &each(str::to_lowercase));
+            let upper = in_case(&arguments, <[u8]>::make_ascii_uppercase, str::to_uppercase).unwrap();
+            prop_assert_eq!(upper.as_string::<i32>(), &each(str::to_uppercase));
+        }
+    }
 
     #[test]
     fn replacements_are_translated() {

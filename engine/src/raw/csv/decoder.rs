@@ -9,8 +9,9 @@ use arrow::{
     array::{ArrayRef, NullBufferBuilder, RecordBatch, RecordBatchOptions},
     datatypes::{DataType, SchemaRef},
 };
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr2};
 
+use super::ends::Ends;
 use crate::{
     error::Result,
     raw::{
@@ -50,29 +51,26 @@ pub(super) fn next_record(text: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Reads the field at `at`: the field, what ends it and the offset after that.
-#[inline]
-fn field(text: &[u8], at: usize, end: bool) -> Lex<(Field, End, usize)> {
-    let (from, quoted) = match text.get(at) {
-        Some(b'"') => (at + 1, quotes(text, at + 1, end)?),
-        _ => (at, (at, true)),
+#[inline(always)]
+fn field(ends: &mut Ends, at: usize, end: bool) -> Lex<(Field, End, usize)> {
+    let text = ends.text;
+    let quoted = match text.get(at) {
+        Some(b'"') => Some(quotes(text, at + 1, end)?),
+        _ => None,
     };
-    let (closing, simple) = quoted;
-    let is_quoted = from > at;
-    let rest = if is_quoted { closing + 1 } else { from };
-    let (stop, ends, after) = match memchr3(b',', b'\n', b'\r', text.get(rest..).unwrap_or_default()) {
-        Some(length) if text[rest + length] == b',' => (rest + length, End::Comma, rest + length + 1),
-        Some(length) => (rest + length, End::Record, rest + length + 1),
+    let rest = quoted.map_or(at, |(closing, _)| closing + 1);
+    let (stop, ended_by, after) = match ends.next(rest) {
+        Some(stop) if text[stop] == b',' => (stop, End::Comma, stop + 1),
+        Some(stop) => (stop, End::Record, stop + 1),
         None if end => (text.len(), End::Record, text.len()),
         None => return Err(Stop::Incomplete),
     };
-    let field = if !is_quoted {
-        Field::Plain(from, stop)
-    } else if stop == rest {
-        Field::Quoted { from, to: closing, simple }
-    } else {
-        Field::Quoted { from, to: stop, simple: false }
+    let field = match quoted {
+        None => Field::Plain(at, stop),
+        Some((closing, simple)) if stop == rest => Field::Quoted { from: at + 1, to: closing, simple },
+        Some(_) => Field::Quoted { from: at + 1, to: stop, simple: false },
     };
-    Ok((field, ends, after))
+    Ok((field, ended_by, after))
 }
 
 /// The offset of the quote that closes what starts at `from`, and whether there is no doubled quote before it.
@@ -112,15 +110,15 @@ fn unquote(mut raw: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Reads the record at `at`, calling `each` with its fields: the number of fields and the offset after it.
-#[inline]
-fn record(text: &[u8], mut at: usize, end: bool, mut each: impl FnMut(usize, Field)) -> Lex<(usize, usize)> {
+#[inline(always)]
+fn record(ends: &mut Ends, mut at: usize, end: bool, mut each: impl FnMut(usize, Field)) -> Lex<(usize, usize)> {
     let mut index = 0;
     loop {
-        let (found, ends, after) = field(text, at, end)?;
+        let (found, ended_by, after) = field(ends, at, end)?;
         each(index, found);
         index += 1;
         at = after;
-        if ends == End::Record {
+        if ended_by == End::Record {
             return Ok((index, at));
         }
     }
@@ -131,7 +129,7 @@ pub(super) fn first_record(text: &[u8], end: bool) -> Lex<Option<Vec<Vec<u8>>>> 
     let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let Some(start) = next_record(text, start) else { return if end { Ok(None) } else { Err(Stop::Incomplete) } };
     let mut fields = Vec::new();
-    record(text, start, end, |_, field| {
+    record(&mut Ends::new(text), start, end, |_, field| {
         let mut content = Vec::new();
         append(text, field, &mut content);
         fields.push(content);
@@ -140,7 +138,7 @@ pub(super) fn first_record(text: &[u8], end: bool) -> Lex<Option<Vec<Vec<u8>>>> 
 }
 
 /// Appends a field's content; false if it is NULL.
-#[inline]
+#[inline(always)]
 fn append(text: &[u8], field: Field, out: &mut Vec<u8>) -> bool {
     match field {
         Field::Plain(from, to) => {
@@ -210,15 +208,16 @@ impl CsvDecoder {
         let Some(start) = next_record(text, mark) else {
             return if end { Ok(text.len()) } else { Err(Stop::Incomplete) };
         };
-        let (_, after) = record(text, start, end, |_, _| {})?;
+        let (_, after) = record(&mut Ends::new(text), start, end, |_, _| {})?;
         self.header = false;
         Ok(after)
     }
 
-    fn push(&mut self, text: &[u8], start: usize, end: bool) -> Lex<usize> {
+    fn push(&mut self, ends: &mut Ends, start: usize, end: bool) -> Lex<usize> {
+        let text = ends.text;
         let width = self.takers.len();
         let (columns, takers) = (&mut self.columns, &self.takers);
-        let (found, after) = record(text, start, end, |index, field| {
+        let (found, after) = record(ends, start, end, |index, field| {
             if let Some(column) = takers.get(index).copied().flatten().and_then(|taker| columns.get_mut(taker)) {
                 let valid = append(text, field, &mut column.text.bytes);
                 column.text.end();
@@ -243,10 +242,11 @@ impl CsvDecoder {
                 Err(stop) => return Err(Malformed::cut_short(stop, text, base)),
             }
         }
+        let mut ends = Ends::new(text);
         while self.starts.len() < rows {
             let Some(start) = next_record(text, at) else { return Ok(text.len()) };
             let line = self.line_at(text, base, start);
-            let stop = match self.push(text, start, end) {
+            let stop = match self.push(&mut ends, start, end) {
                 Ok(after) => {
                     self.row(text, base, start..after, line);
                     at = after;
@@ -271,7 +271,7 @@ impl CsvDecoder {
                 return Err(Malformed::cut_short(stop, text, base));
             }
             // A quote that is never closed would take all that follows with it, so such a record ends with its line.
-            let (after, reason) = match record(text, start, end, |_, _| {}) {
+            let (after, reason) = match record(&mut ends, start, end, |_, _| {}) {
                 Ok((found, after)) => (after, wrong_number(found, self.takers.len())),
                 Err(_) => {
                     let line_end = memchr2(b'\n', b'\r', text.get(start..).unwrap_or_default());

@@ -1,4 +1,5 @@
 //! Reads CSV text into Arrow columns.
 
 pub(crate) mod decoder;
+mod ends;
 pub mod header;

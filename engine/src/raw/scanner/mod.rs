@@ -16,8 +16,8 @@ use crate::raw::manifest::{JsonLayout, RawFormat, Split};
 pub use ranges::{Composition, Summary};
 pub(crate) use ranges::{Summing, ranges};
 
-/// Splits about every 64 MiB.
-pub const DEFAULT_SPLIT_SIZE: u64 = 64 * 1024 * 1024;
+/// Splits about every 16 MiB: tasks get runs of them, which differ by less than one.
+pub const DEFAULT_SPLIT_SIZE: u64 = 16 * 1024 * 1024;
 
 /// What a scan found.
 #[derive(Debug, Clone, PartialEq, Eq)]

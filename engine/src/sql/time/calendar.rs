@@ -8,14 +8,16 @@ pub(crate) const SECOND: i64 = 1_000_000;
 /// Microseconds in a day.
 pub(crate) const DAY: i64 = 86_400 * SECOND;
 
-/// Days since 1970-01-01; the month is 1 to 12, the day 1 to 31.
+/// Days since 1970-01-01; the month is 1 to 12, the day 1 to 31, the year within four million of 0.
+#[inline]
 pub(crate) fn days_from_civil(year: i32, month: u32, day: u32) -> i64 {
-    let year = i64::from(year) - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * (i64::from(month) + if month > 2 { -3 } else { 9 }) + 2) / 5 + i64::from(day) - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+    // Years begin in March and are counted from one that is a multiple of 400, so that none is negative.
+    const YEARS_BEFORE: i32 = 4_000_000;
+    const DAYS_BEFORE: i64 = YEARS_BEFORE as i64 / 400 * 146_097;
+    let year = (year + YEARS_BEFORE - i32::from(month <= 2)).unsigned_abs();
+    let century = year / 100;
+    let day_of_year = (153 * if month > 2 { month - 3 } else { month + 9 } + 2) / 5 + day - 1;
+    i64::from(year * 365 + year / 4 - century + century / 4 + day_of_year) - DAYS_BEFORE - 719_468
 }
 
 /// Year, month and day of a day count.
@@ -33,8 +35,9 @@ pub(crate) fn civil_from_days(days: i64) -> (i32, u32, u32) {
 }
 
 /// Whether there is such a day.
+#[inline]
 pub(crate) fn is_date(year: i32, month: u32, day: u32) -> bool {
-    (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month)
+    (1..=12).contains(&month) && day >= 1 && (day <= 28 || day <= days_in_month(year, month))
 }
 
 /// Days in a month, 1 to 12.

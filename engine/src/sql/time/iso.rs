@@ -2,7 +2,7 @@
 
 use super::{
     calendar::{DAY, SECOND, days_from_civil, is_date},
-    zone::{Zone, read_offset},
+    zone::{MOST_OFFSET, Zone, read_offset},
 };
 
 /// Microseconds since 1970 UTC of `2021-12-25T07:00:00.000+0100`, `2021-12-25 07:00`, `2021-12-25`, `2021`; `None` when it is none.
@@ -15,9 +15,15 @@ pub(crate) fn read_timestamp(text: &[u8], session: Zone) -> Option<i64> {
     let text = text.trim_ascii();
     let (local, zone) = match whole_seconds(text) {
         Some((seconds, rest)) => {
-            let mut reader = Reader { rest };
-            let micros = if reader.accept(b'.') { reader.fraction() } else { 0 };
-            (seconds * SECOND + micros, reader.zone(session)?)
+            let (micros, zone) = match millis_and_offset(rest) {
+                Some((micros, offset)) => (micros, Zone::Fixed(offset)),
+                None => {
+                    let mut reader = Reader { rest };
+                    let micros = if reader.accept(b'.') { reader.fraction() } else { 0 };
+                    (micros, reader.zone(session)?)
+                }
+            };
+            (seconds * SECOND + micros, zone)
         }
         None => {
             let mut reader = Reader { rest: text };
@@ -38,25 +44,47 @@ pub(crate) fn read_timestamp(text: &[u8], session: Zone) -> Option<i64> {
 
 /// The form that nearly all have, `2021-12-25T07:00:00`: seconds since 1970 on its clock, and what follows. `None` for any other, and where there is no
 /// such moment.
+#[inline]
 fn whole_seconds(text: &[u8]) -> Option<(i64, &[u8])> {
     let (text, rest) = text.split_first_chunk::<19>()?;
-    let mut other = u8::from(text[10] != b'T' && text[10] != b' ');
-    for (at, byte) in [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')] {
-        other |= text[at] ^ byte;
-    }
-    let mut pair = |at: usize| {
-        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
-        other |= u8::from(tens > 9) | u8::from(ones > 9);
-        u32::from(tens) * 10 + u32::from(ones)
-    };
-    let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
-    let (hour, minute, second) = (pair(11), pair(14), pair(17));
-    if other != 0 || hour > 23 || minute > 59 || second > 59 {
+    let date = pairs(*text.first_chunk()?, *b"0000-00-")?;
+    let (tens, ones) = (text[8].wrapping_sub(b'0'), text[9].wrapping_sub(b'0'));
+    let [hour, _, _, minute, _, _, second, _] = pairs(*text.last_chunk()?, *b"00:00:00")?;
+    let is_form = tens <= 9 && ones <= 9 && matches!(text[10], b'T' | b' ');
+    if !is_form || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let year = i32::try_from(year).ok()?;
-    let clock = i64::from(hour * 3600 + minute * 60 + second);
+    let year = i32::from(date[0]) * 100 + i32::from(date[2]);
+    let (month, day) = (u32::from(date[5]), u32::from(tens) * 10 + u32::from(ones));
+    let clock = i64::from(hour) * 3600 + i64::from(minute) * 60 + i64::from(second);
     is_date(year, month, day).then(|| (days_from_civil(year, month, day) * (DAY / SECOND) + clock, rest))
+}
+
+/// What follows in the form that many have, `.000+0100`: microseconds, and seconds east of Greenwich. `None` for any other.
+#[inline]
+fn millis_and_offset(text: &[u8]) -> Option<(i64, i32)> {
+    let text: &[u8; 9] = text.try_into().ok()?;
+    let mut digits: [u8; 8] = *text.last_chunk()?;
+    let sign = match std::mem::replace(&mut digits[3], b'+') {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let [tens, _, _, _, hours, _, minutes, _] = pairs(digits, *b"000+0000")?;
+    let offset = i32::from(hours) * 3600 + i32::from(minutes) * 60;
+    let millis = i64::from(tens) * 10 + i64::from(digits[2] - b'0');
+    (text[0] == b'.' && minutes < 60 && offset <= MOST_OFFSET).then_some((millis * 1000, sign * offset))
+}
+
+/// Of eight bytes that have this form, in which a `0` stands for any digit: in the place of each digit that another one follows, the number of the two.
+#[inline]
+fn pairs(text: [u8; 8], form: [u8; 8]) -> Option<[u8; 8]> {
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let digits = u64::from_le_bytes(text) ^ u64::from_le_bytes(form);
+    // Makes bytes reach 0x80 that are more than 9, or more than 0 where there must be no digit.
+    let to_high = u64::from_le_bytes(form.map(|byte| if byte == b'0' { 0x80 - 10 } else { 0x80 - 1 }));
+    let is_form = (digits.wrapping_add(to_high) | digits) & HIGH == 0;
+    is_form.then(|| (digits * 10 + (digits >> 8)).to_le_bytes())
 }
 
 /// Days since 1970-01-01 of `2021-12-25`, `2021-12`, `2021`, and of anything that has a `T` or a space after the day.

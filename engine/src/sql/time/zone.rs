@@ -94,7 +94,10 @@ fn utc(micros: i64) -> Option<NaiveDateTime> {
     DateTime::from_timestamp_micros(micros).map(|instant| instant.naive_utc())
 }
 
-/// `+1`, `+01`, `+0100`, `+01:00`, `+01:00:00`: seconds east of Greenwich, at most 18 hours.
+/// Seconds that a zone may be from Greenwich.
+pub(super) const MOST_OFFSET: i32 = 18 * 3600;
+
+/// `+1`, `+01`, `+0100`, `+01:00`, `+01:00:00`: seconds east of Greenwich, at most [`MOST_OFFSET`].
 pub(crate) fn read_offset(text: &[u8]) -> Option<i32> {
     let (sign, rest) = match text.split_first()? {
         (b'+', rest) => (1, rest),
@@ -115,7 +118,7 @@ pub(crate) fn read_offset(text: &[u8]) -> Option<i32> {
         _ => return None,
     };
     let total = hours * 3600 + minutes * 60 + seconds;
-    (minutes < 60 && seconds < 60 && total <= 18 * 3600).then_some(sign * total)
+    (minutes < 60 && seconds < 60 && total <= MOST_OFFSET).then_some(sign * total)
 }
 
 #[cfg(test)]
