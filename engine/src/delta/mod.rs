@@ -22,6 +22,7 @@ pub mod matching;
 pub mod merge;
 pub mod optimize;
 pub mod quarantine;
+mod row_groups;
 pub mod scan;
 pub mod schema;
 pub mod source;

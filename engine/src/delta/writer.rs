@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, io, sync::Arc, time::SystemTime};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use bytes::Bytes;
 use datafusion::{
     error::{DataFusionError, Result},
     execution::memory_pool::MemoryReservation,
@@ -12,7 +11,6 @@ use deltalake_core::kernel::Add;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use object_store::{ObjectStore, buffered::BufWriter, path::Path};
 use parquet::{
-    arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
     errors::ParquetError,
     file::properties::WriterProperties,
@@ -22,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
-use super::{encodings, stats};
+use super::{encodings, row_groups::RowGroups, stats};
 
 /// Bytes of one part of a multipart upload; S3 allows 10,000 parts of at least 5 MiB.
 const UPLOAD_PART: usize = 8 * 1024 * 1024;
+/// Bytes of the buffers that a part is made of.
+const BUFFER: usize = 1024 * 1024;
 /// Parts in flight per file.
 const UPLOAD_PARALLEL: usize = 4;
 
@@ -95,7 +95,7 @@ pub struct FileWriter {
 
 struct OpenFile {
     name: String,
-    writer: ArrowWriter<Parts>,
+    writer: RowGroups,
     upload: BufWriter,
 }
 
@@ -165,20 +165,19 @@ impl FileWriter {
                     // The first rows stand for those of all files of this partition.
                     self.properties = encodings::for_rows(batch, &self.keys, &self.properties)?;
                 }
-                let writer = ArrowWriter::try_new(Parts::default(), self.schema.clone(), Some(self.properties.clone()))
-                    .map_err(parquet_error)?;
+                let writer =
+                    RowGroups::try_new(self.schema.clone(), self.properties.clone(), BUFFER).map_err(parquet_error)?;
                 self.open.insert(OpenFile { name, writer, upload })
             }
         };
         file.writer.write(batch).map_err(parquet_error)?;
         if self.memory.try_resize(file.writer.memory_size()).is_err() {
             // Less memory than wished for: a smaller row group.
-            file.writer.flush().map_err(parquet_error)?;
+            file.writer.end_group().map_err(parquet_error)?;
             self.memory.try_resize(file.writer.memory_size())?;
         }
         file.send().await?;
-        let bytes = file.writer.bytes_written() + file.writer.in_progress_size();
-        if u64::try_from(bytes).unwrap_or(u64::MAX) >= self.settings.target_file_bytes {
+        if u64::try_from(file.writer.size()).unwrap_or(u64::MAX) >= self.settings.target_file_bytes {
             self.close().await?;
         }
         Ok(())
@@ -200,10 +199,9 @@ impl FileWriter {
     async fn close(&mut self) -> Result<()> {
         let Some(file) = &mut self.open else { return Ok(()) };
         let metadata = file.writer.finish().map_err(parquet_error)?;
-        file.writer.inner_mut().end();
+        let size = file.writer.size();
         file.send().await?;
         file.upload.shutdown().await?;
-        let size = file.writer.bytes_written();
         let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
         let stats = stats::to_json(&metadata, &self.schema, self.settings.statistics_columns, &self.keys);
         let modified = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -264,41 +262,9 @@ impl Drop for FileWriter {
 impl OpenFile {
     /// Uploads the buffers that are full.
     async fn send(&mut self) -> Result<()> {
-        for part in std::mem::take(&mut self.writer.inner_mut().full) {
-            self.upload.put(part).await.map_err(upload_error)?;
+        for buffer in self.writer.take_buffers() {
+            self.upload.put(buffer).await.map_err(upload_error)?;
         }
-        Ok(())
-    }
-}
-
-/// Encoded bytes on their way from the Parquet writer to the store, in buffers that are not copied again.
-#[derive(Default)]
-struct Parts {
-    full: Vec<Bytes>,
-    last: Vec<u8>,
-}
-
-impl Parts {
-    /// Takes the last buffer for full.
-    fn end(&mut self) {
-        self.full.push(std::mem::take(&mut self.last).into());
-    }
-}
-
-impl io::Write for Parts {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.last.capacity() == 0 {
-            self.last.reserve_exact(UPLOAD_PART);
-        }
-        let fitting = bytes.len().min(UPLOAD_PART - self.last.len());
-        self.last.extend_from_slice(&bytes[..fitting]);
-        if self.last.len() == UPLOAD_PART {
-            self.end();
-        }
-        Ok(fitting)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
