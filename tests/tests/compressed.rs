@@ -119,7 +119,8 @@ fn compressed_deliveries_are_read_in_parallel() {
 
 #[test]
 fn files_that_others_put_there_are_adopted() {
-    let cluster = Cluster::start(Options::default());
+    let scheduler = ["--split-size", "256KiB"].map(String::from).to_vec();
+    let cluster = Cluster::start(Options { scheduler, ..Options::default() });
     let put = |source: &str, version: &str, files: &[(&str, &[u8])]| {
         let folder = cluster.lake().join("raw").join(source).join(version);
         std::fs::create_dir_all(&folder).unwrap();

@@ -21,11 +21,11 @@ use crate::error::{Code, Error, Result};
 
 /// Values that tell anything.
 const VALUES_AT_LEAST: usize = 4096;
-/// Values that the Parquet writer packs with one number of bits, and those whose differences it counts from the same one.
+/// Values of 64 bits that the Parquet writer packs with one number of bits, and those whose differences it counts from the same one.
 const PACKED: usize = 64;
 const BLOCK: usize = 256;
 
-/// Properties for rows such as these, with a `key` of these columns.
+/// Properties for a file that begins with these rows, with a `key` of these columns.
 ///
 /// A column whose values a dictionary would hold only a part of has none: a key of one column, and moments and fractions, as far as the first rows tell.
 /// Other values, such as the numbers and names of devices, may come again in cycles that are longer than these rows. Whole numbers are then stored as

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use arrow::{
     array::{Array, RecordBatch},
-    datatypes::SchemaRef,
+    datatypes::{Field, SchemaRef},
 };
 use bytes::Bytes;
 use parquet::{
@@ -15,13 +15,16 @@ use parquet::{
         ArrowWriter,
         arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
     },
-    errors::Result,
+    errors::{ParquetError, Result},
     file::{metadata::ParquetMetaData, properties::WriterProperties, writer::SerializedFileWriter},
 };
 
-/// Rows that wait, and their bytes.
+/// Rows that wait at most, and about their bytes.
 const WAITING_ROWS: usize = 64 * 1024;
 const WAITING_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of a column of a batch besides its values.
+const OF_A_COLUMN: usize = 512;
 
 /// See the module's documentation.
 pub(super) struct RowGroups {
@@ -41,7 +44,7 @@ pub(super) struct RowGroups {
 }
 
 impl RowGroups {
-    /// An empty file of these columns, whose bytes come in buffers of so many.
+    /// An empty file of these columns, of which there is at least one, whose bytes come in buffers of so many.
     pub fn try_new(schema: SchemaRef, properties: WriterProperties, buffer_bytes: usize) -> Result<Self> {
         let rows_at_most = properties.max_row_group_row_count().unwrap_or(usize::MAX);
         let bytes_at_most = properties.max_row_group_bytes().unwrap_or(usize::MAX);
@@ -67,7 +70,7 @@ impl RowGroups {
         let mut from = 0;
         while from < batch.num_rows() {
             let room = self.rows_at_most - self.rows - self.waiting_rows;
-            let rows = room.min(batch.num_rows() - from);
+            let rows = room.min(WAITING_ROWS - self.waiting_rows).min(batch.num_rows() - from);
             let piece = batch.slice(from, rows);
             from += rows;
             self.waiting_rows += rows;
@@ -92,11 +95,16 @@ impl RowGroups {
         }
         let mut columns = self.columns.iter_mut();
         for (at, field) in self.schema.fields().iter().enumerate() {
-            let leaves = |batch: &RecordBatch| compute_leaves(field, batch.column(at));
-            let leaves = self.waiting.iter().map(leaves).collect::<Result<Vec<_>>>()?;
-            for leaf in 0..leaves.first().map_or(0, Vec::len) {
-                let Some(column) = columns.next() else { break };
-                leaves.iter().filter_map(|leaves| leaves.get(leaf)).try_for_each(|leaf| column.write(leaf))?;
+            let leaves = |batch: &RecordBatch| Ok(compute_leaves(field, batch.column(at))?.into_iter());
+            let mut leaves = self.waiting.iter().map(leaves).collect::<Result<Vec<_>>>()?;
+            for _ in 0..leaves.first().map_or(0, ExactSizeIterator::len) {
+                let column = columns.next().ok_or_else(|| other_leaves(field))?;
+                for leaves in &mut leaves {
+                    column.write(&leaves.next().ok_or_else(|| other_leaves(field))?)?;
+                }
+            }
+            if leaves.iter().any(|leaves| leaves.len() > 0) {
+                return Err(other_leaves(field));
             }
         }
         self.rows += self.waiting_rows;
@@ -108,7 +116,7 @@ impl RowGroups {
     /// Makes a row group of the rows since the last one.
     pub fn end_group(&mut self) -> Result<()> {
         self.encode()?;
-        if self.columns.is_empty() {
+        if self.rows == 0 {
             return Ok(());
         }
         let mut group = self.file.next_row_group()?;
@@ -148,8 +156,16 @@ impl RowGroups {
     }
 }
 
+fn other_leaves(field: &Field) -> ParquetError {
+    ParquetError::General(format!("column `{}` has not as many leaves as in the schema", field.name()))
+}
+
+/// Memory of a slice, which may be of a much longer batch, about.
 fn bytes_of(batch: &RecordBatch) -> usize {
-    let bytes = |column: &dyn Array| column.to_data().get_slice_memory_size().unwrap_or_default();
+    let bytes = |column: &dyn Array| {
+        let values = column.to_data().get_slice_memory_size();
+        values.unwrap_or_else(|_| column.get_array_memory_size()) + OF_A_COLUMN
+    };
     batch.columns().iter().map(|column| bytes(column.as_ref())).sum()
 }
 
@@ -163,6 +179,9 @@ struct Buffers {
 impl Buffers {
     /// Takes the last buffer for full.
     fn end(&mut self) {
+        if self.last.is_empty() {
+            return;
+        }
         self.full.push(std::mem::take(&mut self.last).into());
     }
 }
@@ -196,6 +215,7 @@ mod tests {
     };
     use parquet::{
         arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+        basic::{Compression, Encoding, ZstdLevel},
         bloom_filter::Sbbf,
         file::reader::{FileReader, SerializedFileReader},
         schema::types::ColumnPath,
@@ -213,7 +233,7 @@ mod tests {
         let numbers: ArrayRef = Arc::new(keys().map(|key| key * key).collect::<Int64Array>());
         let fields = vec![Field::new("text", DataType::Utf8, true), Field::new("number", DataType::Int64, true)];
         let columns: Vec<(&str, ArrayRef)> = vec![
-            ("key", Arc::new(keys().collect::<Int64Array>())),
+            ("key", Arc::new(keys().map(|key| (key % 11 > 0).then_some(key * 1_000)).collect::<Int64Array>())),
             ("list", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists))),
             ("both", Arc::new(StructArray::new(fields.into(), vec![texts, numbers], None))),
         ];
@@ -235,6 +255,10 @@ mod tests {
                 .set_max_row_group_row_count(Some(group))
                 .set_column_bloom_filter_enabled(ColumnPath::from("key"), true)
                 .set_column_bloom_filter_max_ndv(ColumnPath::from("key"), 10_000)
+                .set_column_encoding(ColumnPath::from("key"), Encoding::DELTA_BINARY_PACKED)
+                .set_column_dictionary_enabled(ColumnPath::from("key"), false)
+                .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                .set_column_compression(ColumnPath::from("key"), Compression::UNCOMPRESSED)
                 .build();
             let mut ours = RowGroups::try_new(schema.clone(), properties.clone(), buffer_bytes).unwrap();
             let mut theirs = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).unwrap();

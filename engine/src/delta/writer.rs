@@ -32,7 +32,7 @@ const UPLOAD_PARALLEL: usize = 4;
 /// How data files are written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WriteSettings {
-    /// A file is closed once it has this many bytes.
+    /// A file is closed once it has this many bytes, not counting what waits to be encoded (8 MiB of rows at most).
     pub target_file_bytes: u64,
     /// Rows of a row group at most. A Bloom filter of the default's keys takes 1 MiB, of which each gets what [`Self::key_bloom_fpp`] asks for;
     /// of more than a processor's nearest caches hold, each key that is put in is a miss.
@@ -161,12 +161,8 @@ impl FileWriter {
                 let path = self.folder.clone().join(name.as_str());
                 let upload = BufWriter::with_capacity(self.store.clone(), path, UPLOAD_PART)
                     .with_max_concurrency(UPLOAD_PARALLEL);
-                if self.done.is_empty() {
-                    // The first rows stand for those of all files of this partition.
-                    self.properties = encodings::for_rows(batch, &self.keys, &self.properties)?;
-                }
-                let writer =
-                    RowGroups::try_new(self.schema.clone(), self.properties.clone(), BUFFER).map_err(parquet_error)?;
+                let properties = encodings::for_rows(batch, &self.keys, &self.properties)?;
+                let writer = RowGroups::try_new(self.schema.clone(), properties, BUFFER).map_err(parquet_error)?;
                 self.open.insert(OpenFile { name, writer, upload })
             }
         };

@@ -32,6 +32,8 @@ use crate::{
 
 /// Bytes that tell a file's format.
 const ENOUGH_TO_TELL: u64 = 4096;
+/// Splits that one task looks for.
+const CELLS: u64 = 4;
 
 /// A piece of an adoption. It travels to an executor as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,10 +145,10 @@ impl Adoption {
             let format = format.or_else(|| compression.is_none().then(|| RawFormat::of_first_bytes(&first)));
             // A copy is written from the first byte to the last.
             let plain = compression.is_none() && copy != CopyPolicy::All;
-            let cut = plain && object.size > split_size && matches!(format, Some(RawFormat::Json | RawFormat::Csv));
+            let ranges = ranges(object.size, split_size, CELLS);
+            let cut = plain && ranges.len() > 1 && matches!(format, Some(RawFormat::Json | RawFormat::Csv));
             let state = match format {
                 Some(format) if cut => {
-                    let ranges = ranges(object.size, split_size, 1);
                     let mut sums: Vec<Option<Summary>> = vec![None; ranges.len()];
                     // Nothing depends on what the last one does.
                     if let (Some(last), Some(range)) = (sums.last_mut(), ranges.last()) {
@@ -187,7 +189,7 @@ impl Adoption {
                 bytes: file.bytes,
                 what,
             };
-            let ranges = ranges(file.bytes, self.split_size, 1);
+            let ranges = ranges(file.bytes, self.split_size, CELLS);
             let format = file.format.unwrap_or(RawFormat::Csv);
             if let (State::Sums(sums), false) = (&mut file.state, summing) {
                 let sums = std::mem::take(sums).into_iter().flatten().collect();

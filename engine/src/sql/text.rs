@@ -37,24 +37,28 @@ pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
             |_, _| Ok(list_of(DataType::Utf8, true)),
             regexp_extract_all,
         ),
-        Kernel::function("initcap", one_text, |_, _| Ok(DataType::Utf8), initcap),
+        Kernel::function("initcap", |types| one_text("initcap", types), |_, _| Ok(DataType::Utf8), initcap),
         Kernel::function(
             "lower",
-            one_text,
+            |types| one_text("lower", types),
             |_, _| Ok(DataType::Utf8),
             |arguments| in_case(arguments, <[u8]>::make_ascii_lowercase, str::to_lowercase),
         ),
         Kernel::function(
             "upper",
-            one_text,
+            |types| one_text("upper", types),
             |_, _| Ok(DataType::Utf8),
             |arguments| in_case(arguments, <[u8]>::make_ascii_uppercase, str::to_uppercase),
         ),
     ]
 }
 
-fn one_text(types: &[DataType]) -> Result<Vec<DataType>> {
-    if types.len() == 1 { Ok(vec![DataType::Utf8]) } else { Err(wrong_call("initcap takes one text")) }
+fn one_text(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    match types {
+        [text] if !text.is_nested() => Ok(vec![DataType::Utf8]),
+        [other] => Err(wrong_call(format!("{name} takes a text, not {other}"))),
+        _ => Err(wrong_call(format!("{name} takes one text; it got {} arguments", types.len()))),
+    }
 }
 
 fn three_texts(types: &[DataType]) -> Result<Vec<DataType>> {
@@ -290,6 +294,7 @@ fn in_case(arguments: &Arguments, ascii: fn(&mut [u8]), any: fn(&str) -> String)
             continue;
         }
         let text = any(texts.value(row));
+        // All that follow it have moved, too.
         if text.len() != range.len() {
             return Ok(Arc::new(texts.iter().map(|text| text.map(any)).collect::<StringArray>()));
         }

@@ -32,7 +32,7 @@ impl<'a> Ends<'a> {
             if found != 0 {
                 return Some(self.start + found.trailing_zeros() as usize);
             }
-            if self.text.len() - self.start.min(self.text.len()) <= WINDOW {
+            if self.text.len().saturating_sub(self.start) <= WINDOW {
                 return None;
             }
             self.look(self.start + WINDOW);

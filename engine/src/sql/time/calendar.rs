@@ -8,16 +8,16 @@ pub(crate) const SECOND: i64 = 1_000_000;
 /// Microseconds in a day.
 pub(crate) const DAY: i64 = 86_400 * SECOND;
 
-/// Days since 1970-01-01; the month is 1 to 12, the day 1 to 31, the year within four million of 0.
+/// Days since 1970-01-01; the month is 1 to 12, the day 1 to 31, the year has seven digits at most.
 #[inline]
 pub(crate) fn days_from_civil(year: i32, month: u32, day: u32) -> i64 {
     // Years begin in March and are counted from one that is a multiple of 400, so that none is negative.
-    const YEARS_BEFORE: i32 = 4_000_000;
+    const YEARS_BEFORE: i32 = 12_000_000;
     const DAYS_BEFORE: i64 = YEARS_BEFORE as i64 / 400 * 146_097;
     let year = (year + YEARS_BEFORE - i32::from(month <= 2)).unsigned_abs();
     let century = year / 100;
     let day_of_year = (153 * if month > 2 { month - 3 } else { month + 9 } + 2) / 5 + day - 1;
-    i64::from(year * 365 + year / 4 - century + century / 4 + day_of_year) - DAYS_BEFORE - 719_468
+    i64::from(year) * 365 + i64::from(year / 4 - century + century / 4 + day_of_year) - DAYS_BEFORE - 719_468
 }
 
 /// Year, month and day of a day count.
@@ -63,6 +63,15 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// The oracle counts days month by month from the start of an era of 400 years, all of which have as many.
+        #[test]
+        fn far_years_are_counted_too(year in -9_999_999..=9_999_999i32, month in 1..=12u32, day in 1..=28u32) {
+            let in_era = NaiveDate::from_ymd_opt(2000 + year.rem_euclid(400), month, day).unwrap();
+            let epoch = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap();
+            let eras = i64::from(year.div_euclid(400)) - 5;
+            prop_assert_eq!(days_from_civil(year, month, day), (in_era - epoch).num_days() + eras * 146_097);
+        }
+
         #[test]
         fn agrees_with_chrono(days in -3_000_000i64..3_000_000) {
             let epoch = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap();
