@@ -99,7 +99,7 @@ pub struct Settings {
     #[arg(long, default_value = "128MiB", value_parser = parse_size)]
     pub target_file_size: u64,
 
-    /// False positives of the Bloom filters of key columns, by which small merges pass over files; 0: no filters, 0.0001: 2.4 bytes a row
+    /// False positives of the Bloom filters of key columns, by which small merges pass over files; 0: no filters, 0.0001: 2.6 bytes a row
     #[arg(long, default_value = "0.0001", value_parser = parse_share)]
     pub key_bloom_fpp: f64,
     /// Memory of an executor that the keys of a merge may take (19 bytes a row of the source); more are looked for in turns, and so are
