@@ -11,11 +11,7 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 use datafusion::common::hash_utils::{RandomState, create_hashes};
-use parquet::{
-    basic::{Compression, Encoding},
-    file::properties::{WriterProperties, WriterPropertiesBuilder},
-    schema::types::ColumnPath,
-};
+use parquet::{basic::Encoding, file::properties::WriterProperties, schema::types::ColumnPath};
 
 use crate::error::{Code, Error, Result};
 
@@ -29,8 +25,7 @@ const BLOCK: usize = 256;
 ///
 /// A column whose values a dictionary would hold only a part of has none: a key of one column, and moments and fractions, as far as the first rows tell.
 /// Other values, such as the numbers and names of devices, may come again in cycles that are longer than these rows. Whole numbers are then stored as
-/// differences (`DELTA_BINARY_PACKED`) where that makes them smaller than ZSTD does, which takes longer to write and to read; what ZSTD does not
-/// shrink is not compressed.
+/// differences (`DELTA_BINARY_PACKED`) where that alone makes them smaller than ZSTD does; all columns are compressed after it.
 pub(super) fn for_rows(like: &RecordBatch, key: &[String], properties: &WriterProperties) -> Result<WriterProperties> {
     let mut made = properties.clone().into_builder();
     for (field, column) in like.schema().fields().iter().zip(like.columns()) {
@@ -48,31 +43,21 @@ pub(super) fn for_rows(like: &RecordBatch, key: &[String], properties: &WriterPr
         let path = ColumnPath::from(field.name().as_str());
         made = made.set_column_dictionary_enabled(path.clone(), false);
         let is_whole = is_moment || column.data_type().is_signed_integer();
-        if !few && (is_fraction || is_whole) {
-            made = smallest(made, path, &values, is_whole)?;
+        if !few && is_whole && packs(&values)? {
+            made = made.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
     }
     Ok(made.build())
 }
 
-fn smallest(
-    made: WriterPropertiesBuilder,
-    path: ColumnPath,
-    values: &ArrayRef,
-    is_whole: bool,
-) -> Result<WriterPropertiesBuilder> {
+/// Whether whole numbers are smaller as differences than compressed as they are.
+fn packs(values: &ArrayRef) -> Result<bool> {
     let data = values.to_data();
     let width = values.data_type().primitive_width().unwrap_or(1);
     let plain = data.buffers().first().map(|bytes| bytes.as_slice()).unwrap_or_default();
     let plain = &plain[data.offset() * width..][..data.len() * width];
     let compressed = zstd::bulk::compress(plain, 1).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    if is_whole && packed_bytes(cast(values, &DataType::Int64)?.as_primitive::<Int64Type>().values()) < compressed.len()
-    {
-        let made = made.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
-        return Ok(made.set_column_compression(path, Compression::UNCOMPRESSED));
-    }
-    let shrinks = compressed.len() * 10 < plain.len() * 9;
-    Ok(if shrinks { made } else { made.set_column_compression(path, Compression::UNCOMPRESSED) })
+    Ok(packed_bytes(cast(values, &DataType::Int64)?.as_primitive::<Int64Type>().values()) < compressed.len())
 }
 
 /// Bytes of values as differences, about.
@@ -111,13 +96,12 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a column: no dictionary, differences, no compression.
+    /// What is said of a column: no dictionary, differences.
     fn said(properties: &WriterProperties, column: &str) -> String {
         let path = ColumnPath::from(column);
         let mut said = Vec::new();
         said.extend((!properties.dictionary_enabled(&path)).then_some("no dictionary"));
         said.extend((properties.encoding(&path) == Some(Encoding::DELTA_BINARY_PACKED)).then_some("packed"));
-        said.extend((properties.compression(&path) == Compression::UNCOMPRESSED).then_some("plain"));
         said.join(" ")
     }
 
@@ -162,20 +146,14 @@ mod tests {
             let columns = columns.into_iter().map(|(_, column)| column).collect();
             let like = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
             let key: Vec<_> = key.iter().map(ToString::to_string).collect();
-            let level = parquet::basic::ZstdLevel::default();
-            let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
-            let made = for_rows(&like, &key, &properties).unwrap();
+            let made = for_rows(&like, &key, &WriterProperties::default()).unwrap();
             let said = names.iter().map(|name| (*name, said(&made, name))).filter(|(_, said)| !said.is_empty());
             said.map(|(name, said)| format!("{name}: {said}")).collect::<Vec<_>>()
         };
-        let always = [
-            "unique: no dictionary",
-            "any: no dictionary plain",
-            "round: no dictionary",
-            "moment: no dictionary packed plain",
-        ];
+        let always =
+            ["unique: no dictionary", "any: no dictionary", "round: no dictionary", "moment: no dictionary packed"];
         let with = |key: &str| always.iter().copied().chain([key]).map(str::to_string).collect::<Vec<_>>();
-        assert_eq!(of(9000, &["key"]), with("key: no dictionary packed plain"));
+        assert_eq!(of(9000, &["key"]), with("key: no dictionary packed"));
         assert_eq!(of(9000, &["uneven"]), with("uneven: no dictionary"));
         assert_eq!(of(9000, &["key", "other"]), always);
         assert_eq!(of(1000, &["key"]), ["key: no dictionary"]);

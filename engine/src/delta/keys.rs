@@ -1,8 +1,8 @@
 //! Hashes of keys, and the set of a merge's source keys that every executor builds once for all its tasks.
 //!
 //! A key is its 128-bit SipHash under a secret of the merge: two of 10⁹ keys have the same with a probability of 10⁻²¹, and nobody can choose
-//! keys that do. A number of up to 64 bits is mixed instead, so that no two have the same. The set is the hashes, grouped by their first bits with an
-//! index over the groups, and a small filter before it: 18 to 20 bytes a key.
+//! keys that do. A number of up to 64 bits is mixed instead, into as many, so that no two have the same. The set is the hashes, grouped by their first
+//! bits with an index over the groups, and a small filter before it: 2 to 4 bytes a key beside its hash.
 
 use std::{
     collections::HashMap,
@@ -32,12 +32,14 @@ use crate::error::{Code, Error, Result};
 
 /// How the error starts of an executor whose memory pool has no room for a slice of keys.
 pub const NO_ROOM: &str = "the keys of a merge find no room";
-/// Memory of a key, about.
-pub const BYTES_A_KEY: u64 = 19;
+/// Memory of a key beside its hash, about, bytes.
+const BYTES_BESIDE: usize = 3;
 /// Keys that share a place of the index, about.
 const KEYS_A_PLACE: usize = 4;
 /// Keys of a bucket, about: they are put in order within the processor's cache.
 const KEYS_A_BUCKET: usize = 1 << 14;
+/// Keys of a place up to which they are in no order.
+const FEW: usize = 16;
 
 /// Hashes the rows of batches that hold the key columns and nothing else.
 pub(super) struct KeyHasher {
@@ -50,23 +52,113 @@ pub(super) struct KeyHasher {
 enum Encoding {
     /// One text: its own.
     Text,
-    /// One column whose equal values have equal bytes: so many of them, as in memory.
+    /// One column of numbers, moments or days of up to 64 bits: so many bytes, as in memory.
+    Number(usize),
+    /// One column of longer values whose equal ones have equal bytes, as in memory.
     Fixed(usize),
     /// Any others.
     Rows(RowConverter),
 }
 
+impl Encoding {
+    fn of(columns: &Schema) -> Result<Self> {
+        let fields = columns.fields();
+        let one = if let [field] = fields.as_ref() { Some(field.data_type()) } else { None };
+        Ok(match one {
+            Some(DataType::Utf8) => Self::Text,
+            // Not of floats: there are many of the same value.
+            Some(of) if of.is_integer() || of.is_temporal() || matches!(of, DataType::Decimal128(..)) => {
+                match of.primitive_width() {
+                    Some(width @ (1 | 2 | 4 | 8)) => Self::Number(width),
+                    Some(width) => Self::Fixed(width),
+                    None => return Err(Error::new(Code::Internal, "a key has no width")),
+                }
+            }
+            _ => {
+                let fields = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
+                Self::Rows(RowConverter::new(fields)?)
+            }
+        })
+    }
+}
+
+/// Memory that a key of these columns takes in a set, about, bytes.
+pub fn bytes_a_key(columns: &Schema) -> Result<u64> {
+    let hash = match Encoding::of(columns)? {
+        Encoding::Number(_) => size_of::<u64>(),
+        _ => size_of::<u128>(),
+    };
+    Ok((hash + BYTES_BESIDE) as u64)
+}
+
+/// What a set has of a key.
+trait Hash: Copy + Ord + Send + Sync + 'static {
+    /// Its first bits: the set's filter and index go by them.
+    fn first(self) -> u64;
+    /// Bits that slices go by: keys of a slice must not be alike in the first ones.
+    fn others(self) -> u64;
+    /// A batch's, if it has such.
+    fn of(values: &Values) -> Option<&[Self]>;
+    /// A set of such.
+    fn set(keys: Keys<Self>) -> Kind;
+}
+
+impl Hash for u64 {
+    fn first(self) -> u64 {
+        self
+    }
+
+    fn others(self) -> u64 {
+        (self ^ (self >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn of(values: &Values) -> Option<&[Self]> {
+        if let Values::Mixed(values) = values { Some(values) } else { None }
+    }
+
+    fn set(keys: Keys<Self>) -> Kind {
+        Kind::Mixed(keys)
+    }
+}
+
+impl Hash for u128 {
+    fn first(self) -> u64 {
+        (self >> 64) as u64
+    }
+
+    fn others(self) -> u64 {
+        self as u64
+    }
+
+    fn of(values: &Values) -> Option<&[Self]> {
+        if let Values::Hashed(values) = values { Some(values) } else { None }
+    }
+
+    fn set(keys: Keys<Self>) -> Kind {
+        Kind::Hashed(keys)
+    }
+}
+
 /// A batch's hashes, by row.
 pub(super) struct Hashes {
     /// Those of rows with a null mean nothing.
-    hashes: Vec<u128>,
+    values: Values,
     nulls: Option<NullBuffer>,
+}
+
+/// Hashes of numbers, and those of other keys.
+enum Values {
+    Mixed(Vec<u64>),
+    Hashed(Vec<u128>),
 }
 
 impl Hashes {
     /// Rows of the batch.
     pub(super) fn len(&self) -> usize {
-        self.hashes.len()
+        match &self.values {
+            Values::Mixed(values) => values.len(),
+            Values::Hashed(values) => values.len(),
+        }
     }
 
     /// Whether a row has no null.
@@ -74,29 +166,20 @@ impl Hashes {
         self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
     }
 
+    fn values<H: Hash>(&self) -> Result<&[H]> {
+        H::of(&self.values).ok_or_else(|| Error::new(Code::Internal, "keys were hashed in two ways"))
+    }
+
     /// Hashes of rows without nulls.
-    fn keys(&self) -> impl Iterator<Item = u128> {
-        self.hashes.iter().enumerate().filter(|(row, _)| self.is_key(*row)).map(|(_, hash)| *hash)
+    fn keys<H: Hash>(&self) -> Result<impl Iterator<Item = H>> {
+        Ok(self.values()?.iter().enumerate().filter(|(row, _)| self.is_key(*row)).map(|(_, hash)| *hash))
     }
 }
 
 impl KeyHasher {
     /// For keys of these columns.
     pub(super) fn try_new(columns: &Schema, secret: (u64, u64)) -> Result<Self> {
-        let fields = columns.fields();
-        let one = if let [field] = fields.as_ref() { Some(field.data_type()) } else { None };
-        let encoding = match one {
-            Some(DataType::Utf8) => Encoding::Text,
-            // Not of floats: there are many of the same value.
-            Some(of) if of.is_integer() || of.is_temporal() || matches!(of, DataType::Decimal128(..)) => {
-                Encoding::Fixed(of.primitive_width().ok_or_else(|| Error::new(Code::Internal, "a key has no width"))?)
-            }
-            _ => {
-                let fields = fields.iter().map(|field| SortField::new(field.data_type().clone())).collect();
-                Encoding::Rows(RowConverter::new(fields)?)
-            }
-        };
-        Ok(Self { secret, hasher: SipHasher13::new_with_keys(secret.0, secret.1), encoding })
+        Ok(Self { secret, hasher: SipHasher13::new_with_keys(secret.0, secret.1), encoding: Encoding::of(columns)? })
     }
 
     /// The hashes of a batch's rows.
@@ -106,37 +189,37 @@ impl KeyHasher {
             .iter()
             .fold(None, |all, column| NullBuffer::union(all.as_ref(), column.logical_nulls().as_ref()));
         let hash = |bytes: &[u8]| self.hasher.hash(bytes).as_u128();
-        let hashes = match (&self.encoding, batch.columns()) {
+        let values = match (&self.encoding, batch.columns()) {
             (Encoding::Text, [column]) => {
                 let text =
                     column.as_string_opt::<i32>().ok_or_else(|| Error::new(Code::Internal, "the key is no text"))?;
-                (0..text.len()).map(|row| hash(text.value(row).as_bytes())).collect()
+                Values::Hashed((0..text.len()).map(|row| hash(text.value(row).as_bytes())).collect())
             }
-            (Encoding::Fixed(width), [column]) => {
+            (Encoding::Number(width) | Encoding::Fixed(width), [column]) => {
                 let data = column.to_data();
                 let values = data.buffers().first().map(|values| values.as_slice()).unwrap_or_default();
                 let values = &values[data.offset() * width..][..data.len() * width];
                 match width {
-                    1 => self.mix::<1>(values),
-                    2 => self.mix::<2>(values),
-                    4 => self.mix::<4>(values),
-                    8 => self.mix::<8>(values),
-                    _ => values.chunks_exact(*width).map(hash).collect(),
+                    1 => Values::Mixed(self.mix::<1>(values)),
+                    2 => Values::Mixed(self.mix::<2>(values)),
+                    4 => Values::Mixed(self.mix::<4>(values)),
+                    8 => Values::Mixed(self.mix::<8>(values)),
+                    _ => Values::Hashed(values.chunks_exact(*width).map(hash).collect()),
                 }
             }
             (Encoding::Rows(rows), columns) => {
                 let rows = rows.convert_columns(columns)?;
-                rows.iter().map(|row| hash(row.as_ref())).collect()
+                Values::Hashed(rows.iter().map(|row| hash(row.as_ref())).collect())
             }
             (_, columns) => {
                 return Err(Error::new(Code::Internal, format!("a key of one column came with {}", columns.len())));
             }
         };
-        Ok(Hashes { hashes, nulls })
+        Ok(Hashes { values, nulls })
     }
 
-    /// A permutation of numbers of so many bytes, in the first half; the other half follows from it.
-    fn mix<const WIDTH: usize>(&self, values: &[u8]) -> Vec<u128> {
+    /// A permutation of numbers of so many bytes.
+    fn mix<const WIDTH: usize>(&self, values: &[u8]) -> Vec<u64> {
         // MurmurHash3's finalizer.
         let mix = |mut bits: u64| {
             bits = (bits ^ (bits >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -147,8 +230,7 @@ impl KeyHasher {
         let key = |value: &[u8; WIDTH]| {
             let mut bytes = [0; 8];
             bytes[..WIDTH].copy_from_slice(value);
-            let bits = mix(mix(u64::from_le_bytes(bytes) ^ self.secret.0) ^ self.secret.1);
-            (u128::from(bits) << 64) | u128::from((bits ^ (bits >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            mix(mix(u64::from_le_bytes(bytes) ^ self.secret.0) ^ self.secret.1)
         };
         values.iter().map(key).collect()
     }
@@ -176,9 +258,9 @@ impl fmt::Debug for SourceKeys {
 }
 
 impl SourceKeys {
-    /// Keys of `files` (paths in the store, sizes) with `rows` rows, in slices of at most about `slice_bytes` of memory.
-    pub(super) fn new(files: Vec<(String, u64)>, rows: u64, slice_bytes: u64) -> Self {
-        let bytes = rows.saturating_mul(BYTES_A_KEY);
+    /// Keys of `files` (paths in the store, sizes) with `rows` rows, each [`bytes_a_key`] of memory, in slices of at most about `slice_bytes`.
+    pub(super) fn new(files: Vec<(String, u64)>, rows: u64, bytes_a_key: u64, slice_bytes: u64) -> Self {
+        let bytes = rows.saturating_mul(bytes_a_key);
         let slices = u32::try_from(bytes.div_ceil(slice_bytes.max(1)).max(1)).unwrap_or(u32::MAX);
         let secret = Uuid::new_v4().as_u64_pair();
         Self { id: Uuid::new_v4(), secret, files, rows, slices }
@@ -198,17 +280,31 @@ impl SourceKeys {
         columns: &SchemaRef,
         memory: MemoryReservation,
     ) -> Result<KeySet> {
+        match Encoding::of(columns)? {
+            Encoding::Number(_) => self.build_of::<u64>(slice, asked, store, columns, memory).await,
+            _ => self.build_of::<u128>(slice, asked, store, columns, memory).await,
+        }
+    }
+
+    async fn build_of<H: Hash>(
+        &self,
+        slice: u32,
+        asked: bool,
+        store: &Arc<dyn ObjectStore>,
+        columns: &SchemaRef,
+        memory: MemoryReservation,
+    ) -> Result<KeySet> {
         // Slices are even: hashes are.
         let expected = self.rows.div_ceil(self.slices.into());
         let room = usize::try_from(if self.slices > 1 { expected + expected / 16 + 1024 } else { expected });
         let room = room.map_err(|_| Error::new(Code::ResourcesExhausted, "too many keys"))?;
-        let bytes = room.saturating_mul(size_of::<u128>() + size_of::<u32>() / KEYS_A_PLACE + 3);
+        let bytes = room.saturating_mul(size_of::<H>() + BYTES_BESIDE + 1);
         let no_room = |error| {
             Error::new(Code::ResourcesExhausted, format!("{NO_ROOM} ({room} keys): {error}"))
                 .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
         };
         memory.try_grow(bytes).map_err(no_room)?;
-        let all = Arc::new(Mutex::new(Buckets::new(room)));
+        let all = Arc::new(Mutex::new(Buckets::<H>::new(room)));
         let values = (self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
         let mut groups = Vec::new();
         for (path, size) in &self.files {
@@ -225,7 +321,7 @@ impl SourceKeys {
                 let hasher = source.hasher(&columns)?;
                 while let Some(batch) = batches.try_next().await? {
                     let hashes = hasher.hash(&batch)?;
-                    all.lock().extend(hashes.keys().filter(|hash| in_slice(*hash, slice, source.slices)));
+                    all.lock().extend(hashes.keys()?.filter(|hash| in_slice(*hash, slice, source.slices)));
                     if let Some(values) = &values {
                         values.lock().push(batch);
                     }
@@ -237,7 +333,7 @@ impl SourceKeys {
         reading.buffer_unordered(readers).try_for_each(|()| async { Ok(()) }).await?;
         let keys = std::mem::take(&mut *all.lock());
         // A bucket that has the same key many times grows.
-        let held = keys.buckets.iter().map(|bucket| bucket.capacity() * size_of::<u128>()).sum::<usize>();
+        let held = keys.buckets.iter().map(|bucket| bucket.capacity() * size_of::<H>()).sum::<usize>();
         memory.try_grow(held.saturating_sub(bytes)).map_err(no_room)?;
         let set = tokio::task::spawn_blocking(move || KeySet::new(keys, asked, readers));
         let set = set.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
@@ -246,21 +342,25 @@ impl SourceKeys {
     }
 }
 
-fn in_slice(hash: u128, slice: u32, slices: u32) -> bool {
-    // The set's index goes by the first bits, so slices go by the last.
-    slices == 1 || (hash as u64) % u64::from(slices) == u64::from(slice)
+fn in_slice(hash: impl Hash, slice: u32, slices: u32) -> bool {
+    slices == 1 || hash.others() % u64::from(slices) == u64::from(slice)
 }
 
 /// Keys by their first bits.
-#[derive(Default)]
-struct Buckets {
+struct Buckets<H> {
     /// A power of two, and at least two, of them.
-    buckets: Vec<Vec<u128>>,
+    buckets: Vec<Vec<H>>,
     /// Bits that tell a key's place in the index; the first ones tell its bucket.
     place_bits: u32,
 }
 
-impl Buckets {
+impl<H> Default for Buckets<H> {
+    fn default() -> Self {
+        Self { buckets: Vec::new(), place_bits: 0 }
+    }
+}
+
+impl<H: Hash> Buckets<H> {
     /// For about so many keys.
     fn new(keys: usize) -> Self {
         // More would be too many to write to at once.
@@ -275,10 +375,10 @@ impl Buckets {
         self.buckets.len().ilog2()
     }
 
-    fn extend(&mut self, keys: impl Iterator<Item = u128>) {
-        let shift = u128::BITS - self.bucket_bits();
+    fn extend(&mut self, keys: impl Iterator<Item = H>) {
+        let shift = u64::BITS - self.bucket_bits();
         for key in keys {
-            self.buckets[(key >> shift) as usize].push(key);
+            self.buckets[(key.first() >> shift) as usize].push(key);
         }
     }
 
@@ -290,7 +390,7 @@ impl Buckets {
         let share = self.buckets.len().div_ceil(threads.max(1));
         let shares = self.buckets.chunks_mut(share).zip(starts.chunks_mut(share * (places + 1)));
         let duplicates = std::thread::scope(|scope| {
-            let group = |(buckets, starts): (&mut [Vec<u128>], &mut [u32])| {
+            let group = |(buckets, starts): (&mut [Vec<H>], &mut [u32])| {
                 let mut scratch = Vec::new();
                 let each = buckets.iter_mut().zip(starts.chunks_mut(places + 1));
                 each.map(|(bucket, starts)| group(bucket, starts, place_bits, &mut scratch)).sum::<u64>()
@@ -303,11 +403,10 @@ impl Buckets {
 }
 
 /// Puts a bucket's keys into the order of their places: where these begin, one more at the end. Gives the number of keys that came more than once.
-fn group(bucket: &mut [u128], starts: &mut [u32], place_bits: u32, scratch: &mut Vec<u128>) -> u64 {
-    const FEW: usize = 16;
+fn group<H: Hash>(bucket: &mut [H], starts: &mut [u32], place_bits: u32, scratch: &mut Vec<H>) -> u64 {
     const MANY: usize = 1 << 18;
     let places = starts.len() - 1;
-    let place = |key: u128| (key >> (u128::BITS - place_bits)) as usize & (places - 1);
+    let place = |key: H| (key.first() >> (u64::BITS - place_bits)) as usize & (places - 1);
     for key in bucket.iter() {
         starts[place(*key) + 1] += 1;
     }
@@ -334,7 +433,7 @@ fn group(bucket: &mut [u128], starts: &mut [u32], place_bits: u32, scratch: &mut
         let keys = &mut bucket[ends[0] as usize..ends[1] as usize];
         if keys.len() > FEW {
             keys.sort_unstable();
-            duplicates += keys.chunk_by(u128::eq).filter(|same| same.len() > 1).count() as u64;
+            duplicates += keys.chunk_by(H::eq).filter(|same| same.len() > 1).count() as u64;
         } else {
             let is_second = |at: &usize| keys[..*at].iter().filter(|key| **key == keys[*at]).count() == 1;
             duplicates += (1..keys.len()).filter(is_second).count() as u64;
@@ -344,13 +443,86 @@ fn group(bucket: &mut [u128], starts: &mut [u32], place_bits: u32, scratch: &mut
 }
 
 /// Hashes of keys, each as often as its key came.
-pub(super) struct KeySet {
-    keys: Buckets,
-    /// Where the keys of each place begin in their bucket; one more a bucket.
+struct Keys<H> {
+    keys: Buckets<H>,
+    /// Where the keys of each place begin in their bucket; one more a bucket. In a place of more than [`FEW`] they are in order.
     starts: Vec<u32>,
     /// A Bloom filter over them, a byte a key, whose keys have their bits in one word: of keys that are not in the set it tells nearly all
     /// from the processor's cache.
     filter: Vec<u64>,
+}
+
+impl<H: Hash> Keys<H> {
+    fn new(keys: Buckets<H>, starts: Vec<u32>, count: usize) -> Self {
+        let mut filter = vec![0; (count / 8).next_power_of_two().max(2)];
+        for key in keys.buckets.iter().flatten() {
+            let (word, bits) = place_in_filter(*key, filter.len());
+            filter[word] |= bits;
+        }
+        Self { keys, starts, filter }
+    }
+
+    /// Which rows of a batch have a key of the set, in their order.
+    ///
+    /// Look-ups do not wait for each other's memory: each step is done for all rows before the next, and no branch hangs on what a look-up finds.
+    fn find(&self, hashes: &Hashes) -> Result<Vec<usize>> {
+        let values = hashes.values::<H>()?;
+        let mut found = vec![0; values.len()];
+        let mut count = 0;
+        for (row, hash) in values.iter().enumerate() {
+            let (word, bits) = place_in_filter(*hash, self.filter.len());
+            found[count] = row;
+            count += usize::from(self.filter[word] & bits == bits);
+        }
+        found.truncate(count);
+        found.retain(|row| hashes.is_key(*row));
+        let places: Vec<&[H]> = found.iter().map(|row| self.place(values[*row])).collect();
+        let mut count = 0;
+        for (at, keys) in places.into_iter().enumerate() {
+            let (row, hash) = (found[at], values[found[at]]);
+            let is_found = match keys.len() > FEW {
+                true => keys.binary_search(&hash).is_ok(),
+                false => keys.iter().fold(false, |found, key| found | (*key == hash)),
+            };
+            found[count] = row;
+            count += usize::from(is_found);
+        }
+        found.truncate(count);
+        Ok(found)
+    }
+
+    /// Keys that have the place of this one.
+    fn place(&self, hash: H) -> &[H] {
+        let place_bits = self.keys.place_bits - self.keys.bucket_bits();
+        let place = (hash.first() >> (u64::BITS - self.keys.place_bits)) as usize;
+        let bucket = place >> place_bits;
+        // There is one more start a bucket.
+        let ends = &self.starts[place + bucket..][..2];
+        &self.keys.buckets[bucket][ends[0] as usize..ends[1] as usize]
+    }
+
+    /// Rows of a batch that have a key of this slice, but none of the set, in their order.
+    fn find_others(&self, hashes: &Hashes, slice: u32, slices: u32) -> Result<Vec<usize>> {
+        let mut found = self.find(hashes)?.into_iter().peekable();
+        let values = hashes.values::<H>()?;
+        let is_other = |row: &usize| {
+            found.next_if_eq(row).is_none() && hashes.is_key(*row) && in_slice(values[*row], slice, slices)
+        };
+        Ok((0..hashes.len()).filter(is_other).collect())
+    }
+}
+
+/// A key's word of a filter of so many (a power of two, at least two), and its three bits in it. The words follow each other as the set's places do, so
+/// that a filter is made from its beginning to its end.
+fn place_in_filter(hash: impl Hash, words: usize) -> (usize, u64) {
+    let hash = hash.first();
+    let bits = (1 << (hash & 63)) | (1 << ((hash >> 6) & 63)) | (1 << ((hash >> 12) & 63));
+    ((hash >> (u64::BITS - words.ilog2())) as usize, bits)
+}
+
+/// The keys of a slice of a merge's source.
+pub(super) struct KeySet {
+    keys: Kind,
     rows: u64,
     /// Keys that came more than once.
     duplicates: u64,
@@ -359,56 +531,40 @@ pub(super) struct KeySet {
     _memory: Option<MemoryReservation>,
 }
 
+enum Kind {
+    /// Nobody asks for any.
+    Counted,
+    /// Numbers.
+    Mixed(Keys<u64>),
+    /// Others.
+    Hashed(Keys<u128>),
+}
+
 impl KeySet {
     /// Of these keys, made with so many threads. When no key is `asked` for, only what is counted is kept.
-    fn new(mut keys: Buckets, asked: bool, threads: usize) -> Self {
+    fn new<H: Hash>(mut keys: Buckets<H>, asked: bool, threads: usize) -> Self {
         let rows: usize = keys.buckets.iter().map(Vec::len).sum();
         let (starts, duplicates) = keys.group(threads);
-        let mut set =
-            Self { keys, starts, filter: vec![0], rows: rows as u64, duplicates, values: None, _memory: None };
-        if !asked {
-            (set.keys, set.starts) = Default::default();
-            return set;
-        }
-        set.filter.resize((rows / 8).next_power_of_two(), 0);
-        for key in set.keys.buckets.iter().flatten() {
-            let (word, bits) = place_in_filter(*key, set.filter.len());
-            set.filter[word] |= bits;
-        }
-        set
+        let keys = if asked { H::set(Keys::new(keys, starts, rows)) } else { Kind::Counted };
+        Self { keys, rows: rows as u64, duplicates, values: None, _memory: None }
     }
 
     /// Which rows of a batch have a key of the set, in their order. Of a set of many slices only keys of this one are found.
-    pub(super) fn find(&self, hashes: &Hashes) -> Vec<usize> {
-        // Look-ups do not wait for each other: those of the filter are done for all rows before any in the set.
-        let mut candidates = vec![0; hashes.len()];
-        let mut count = 0;
-        for (row, hash) in hashes.hashes.iter().enumerate() {
-            let (word, bits) = place_in_filter(*hash, self.filter.len());
-            candidates[count] = row;
-            count += usize::from(self.filter[word] & bits == bits);
+    pub(super) fn find(&self, hashes: &Hashes) -> Result<Vec<usize>> {
+        match &self.keys {
+            Kind::Counted => Err(only_counted()),
+            Kind::Mixed(keys) => keys.find(hashes),
+            Kind::Hashed(keys) => keys.find(hashes),
         }
-        candidates.truncate(count);
-        candidates.retain(|row| hashes.is_key(*row) && self.contains(hashes.hashes[*row]));
-        candidates
     }
 
     /// Rows of a batch that have a key of this slice, but none of the set, in their order.
-    pub(super) fn find_others(&self, hashes: &Hashes, slice: u32, slices: u32) -> Vec<usize> {
-        let mut found = self.find(hashes).into_iter().peekable();
-        let is_other = |row: &usize| {
-            found.next_if_eq(row).is_none() && hashes.is_key(*row) && in_slice(hashes.hashes[*row], slice, slices)
-        };
-        (0..hashes.len()).filter(is_other).collect()
-    }
-
-    fn contains(&self, hash: u128) -> bool {
-        let place_bits = self.keys.place_bits - self.keys.bucket_bits();
-        let place = (hash >> (u128::BITS - self.keys.place_bits)) as usize;
-        let bucket = place >> place_bits;
-        // There is one more start a bucket.
-        let ends = &self.starts[place + bucket..][..2];
-        self.keys.buckets[bucket][ends[0] as usize..ends[1] as usize].contains(&hash)
+    pub(super) fn find_others(&self, hashes: &Hashes, slice: u32, slices: u32) -> Result<Vec<usize>> {
+        match &self.keys {
+            Kind::Counted => Err(only_counted()),
+            Kind::Mixed(keys) => keys.find_others(hashes, slice, slices),
+            Kind::Hashed(keys) => keys.find_others(hashes, slice, slices),
+        }
     }
 
     /// The keys themselves; none where they are many.
@@ -427,12 +583,8 @@ impl KeySet {
     }
 }
 
-/// A key's word of a filter of so many (a power of two), and its three bits in it.
-fn place_in_filter(hash: u128, words: usize) -> (usize, u64) {
-    // The index goes by the first bits, and slices go by the last.
-    let hash = (hash >> 64) as u64;
-    let bits = (1 << (hash & 63)) | (1 << ((hash >> 6) & 63)) | (1 << ((hash >> 12) & 63));
-    ((hash >> 18) as usize & (words - 1), bits)
+fn only_counted() -> Error {
+    Error::new(Code::Internal, "keys were only counted")
 }
 
 /// The set that this process has of a merge; all its tasks use the same.
@@ -496,6 +648,40 @@ mod tests {
 
     use super::*;
 
+    /// Asks a set of `keys` for these and `others`.
+    fn ask<H: Hash + std::hash::Hash + std::fmt::Debug>(
+        keys: &[H],
+        others: Vec<H>,
+        values: fn(Vec<H>) -> Values,
+        threads: usize,
+        room: usize,
+    ) -> std::result::Result<(), TestCaseError> {
+        let buckets = || {
+            let mut buckets = Buckets::new(room);
+            buckets.extend(keys.iter().copied());
+            buckets
+        };
+        let set = KeySet::new(buckets(), true, threads);
+        let mut times: HashMap<H, u64> = HashMap::new();
+        keys.iter().for_each(|key| *times.entry(*key).or_default() += 1);
+        let asked: Vec<H> = keys.iter().copied().chain(others).collect();
+        // Every third row has a null.
+        let nulls = NullBuffer::from_iter((0..asked.len()).map(|row| row % 3 != 2));
+        let hashes = Hashes { values: values(asked.clone()), nulls: Some(nulls) };
+        let rows = |in_set: bool| -> Vec<usize> {
+            (0..asked.len()).filter(|row| row % 3 != 2 && times.contains_key(&asked[*row]) == in_set).collect()
+        };
+        prop_assert_eq!(set.find(&hashes).unwrap(), rows(true));
+        prop_assert_eq!(set.find_others(&hashes, 0, 1).unwrap(), rows(false));
+        prop_assert_eq!(set.rows(), keys.len() as u64);
+        let counted = KeySet::new(buckets(), false, threads);
+        let duplicates = times.values().filter(|times| **times > 1).count() as u64;
+        prop_assert_eq!((set.duplicates(), counted.duplicates()), (duplicates, duplicates));
+        prop_assert_eq!(counted.rows(), keys.len() as u64);
+        prop_assert_eq!(counted.find(&hashes).unwrap_err().code, Code::Internal);
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn a_set_has_its_keys_and_counts_those_that_came_again(
@@ -503,29 +689,11 @@ mod tests {
             others in prop::collection::vec(any::<u128>(), 0..50), threads in 1..5usize,
             room in 0..100_000usize,
         ) {
-            let buckets = || {
-                let mut buckets = Buckets::new(room);
-                buckets.extend(keys.iter().copied());
-                buckets
-            };
-            let set = KeySet::new(buckets(), true, threads);
-            let mut times: HashMap<u128, u64> = HashMap::new();
-            keys.iter().for_each(|key| *times.entry(*key).or_default() += 1);
-            let others = others.iter().chain(&[0, u128::MAX, 1 << 127]).copied();
-            let asked: Vec<u128> = keys.iter().copied().chain(others).collect();
-            // Every third row has a null.
-            let nulls = NullBuffer::from_iter((0..asked.len()).map(|row| row % 3 != 2));
-            let hashes = Hashes { hashes: asked.clone(), nulls: Some(nulls) };
-            let rows = |in_set: bool| -> Vec<usize> {
-                (0..asked.len()).filter(|row| row % 3 != 2 && times.contains_key(&asked[*row]) == in_set).collect()
-            };
-            prop_assert_eq!(set.find(&hashes), rows(true));
-            prop_assert_eq!(set.find_others(&hashes, 0, 1), rows(false));
-            prop_assert_eq!(set.rows(), keys.len() as u64);
-            let counted = KeySet::new(buckets(), false, threads);
-            let duplicates = times.values().filter(|times| **times > 1).count() as u64;
-            prop_assert_eq!((set.duplicates(), counted.duplicates()), (duplicates, duplicates));
-            prop_assert_eq!(counted.rows(), keys.len() as u64);
+            let others: Vec<u128> = others.into_iter().chain([0, u128::MAX, 1 << 127]).collect();
+            // Keys that are alike in their first bits stay so.
+            let half = |keys: &[u128]| keys.iter().map(|key| (key >> 64) as u64 | (key & 3) as u64).collect::<Vec<_>>();
+            ask(&half(&keys), half(&others), Values::Mixed, threads, room)?;
+            ask(&keys, others, Values::Hashed, threads, room)?;
         }
 
         #[test]
@@ -540,7 +708,11 @@ mod tests {
                 // A slice of a longer array, as readers give them.
                 let longer = concat_batches(batch.schema_ref(), [&batch, &batch]).unwrap();
                 let hashes = KeyHasher::try_new(&columns, (1, 2)).unwrap().hash(&longer.slice(batch.num_rows(), batch.num_rows())).unwrap();
-                (0..hashes.len()).map(|row| hashes.is_key(row).then_some(hashes.hashes[row])).collect::<Vec<_>>()
+                let values: Vec<u128> = match &hashes.values {
+                    Values::Mixed(values) => values.iter().map(|value| u128::from(*value)).collect(),
+                    Values::Hashed(values) => values.clone(),
+                };
+                (0..hashes.len()).map(|row| hashes.is_key(row).then_some(values[row])).collect::<Vec<_>>()
             };
             let numbers: ArrayRef = Arc::new(rows.iter().map(|row| row.0).collect::<Int64Array>());
             let texts: ArrayRef = Arc::new(rows.iter().map(|row| row.1.clone()).collect::<StringArray>());
@@ -561,16 +733,27 @@ mod tests {
 
     #[test]
     fn slices_share_out_the_hashes() {
-        let schema = Schema::new(vec![Field::new("k", DataType::Int32, false)]);
-        let column: ArrayRef = Arc::new((0..10_000).collect::<Int32Array>());
-        let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
-        let source = SourceKeys::new(Vec::new(), 10_000, BYTES_A_KEY * 2_500);
-        assert_eq!(source.slices, 4);
-        let mut counts = [0u64; 4];
-        for hash in source.hasher(&schema).unwrap().hash(&batch).unwrap().keys() {
-            (0..4).filter(|slice| in_slice(hash, *slice, 4)).for_each(|slice| counts[slice as usize] += 1);
-        }
-        assert_eq!(counts.iter().sum::<u64>(), 10_000);
-        assert!(counts.iter().all(|count| count.abs_diff(2_500) < 250), "{counts:?}");
+        let slices = |schema: Schema, column: ArrayRef| {
+            let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![column]).unwrap();
+            let each = bytes_a_key(&schema).unwrap();
+            let source = SourceKeys::new(Vec::new(), 10_000, each, each * 2_500);
+            assert_eq!(source.slices, 4);
+            let hashes = source.hasher(&schema).unwrap().hash(&batch).unwrap();
+            fn count<H: Hash>(hashes: &Hashes) -> [u64; 4] {
+                let count = |slice| hashes.keys::<H>().unwrap().filter(|hash| in_slice(*hash, slice, 4)).count() as u64;
+                [0, 1, 2, 3].map(count)
+            }
+            let counts = match hashes.values {
+                Values::Mixed(_) => count::<u64>(&hashes),
+                Values::Hashed(_) => count::<u128>(&hashes),
+            };
+            assert_eq!(counts.iter().sum::<u64>(), 10_000);
+            assert!(counts.iter().all(|count| count.abs_diff(2_500) < 250), "{counts:?}");
+            each
+        };
+        let field = |data_type| Schema::new(vec![Field::new("k", data_type, false)]);
+        assert_eq!(slices(field(DataType::Int32), Arc::new((0..10_000).collect::<Int32Array>())), 11);
+        let texts: StringArray = (0..10_000).map(|row| Some(row.to_string())).collect();
+        assert_eq!(slices(field(DataType::Utf8), Arc::new(texts)), 19);
     }
 }

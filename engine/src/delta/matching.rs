@@ -22,7 +22,7 @@ use super::{
     deletion_vector::{DeletionVector, VectorFile, inline},
     files::{DataFiles, size},
     key_file::KeyFile,
-    keys::{BYTES_A_KEY, KeyHasher, KeySet, NO_ROOM, SharedKeys, SourceKeys},
+    keys::{KeyHasher, KeySet, NO_ROOM, SharedKeys, SourceKeys, bytes_a_key},
     layout::Layout,
     scan::data_path,
     schema, stats,
@@ -128,8 +128,9 @@ impl Match<'_> {
             });
         let rows =
             self.source.rows().ok_or_else(|| Error::new(Code::Internal, "files of ours do not tell their rows"))?;
-        let source = SourceKeys::new(files.collect::<Result<_>>()?, rows, self.key_bytes);
-        let columns = schema::to_delta(&self.columns()?)?;
+        let columns = self.columns()?;
+        let source = SourceKeys::new(files.collect::<Result<_>>()?, rows, bytes_a_key(&columns)?, self.key_bytes);
+        let columns = schema::to_delta(&columns)?;
         let of = source.slices;
         let task = |slices, targets: Vec<(usize, Add)>| MatchTask {
             root: self.storage.root().to_string(),
@@ -166,7 +167,7 @@ impl Match<'_> {
     /// there is an end to it.
     pub fn in_more_turns(self, error: Error) -> Result<Self> {
         const TURNS: u64 = 64;
-        let all = self.source.rows().unwrap_or(0).saturating_mul(BYTES_A_KEY);
+        let all = self.source.rows().unwrap_or(0).saturating_mul(bytes_a_key(&self.columns()?)?);
         let key_bytes = self.key_bytes.min(all) / 4;
         match error.code == Code::ResourcesExhausted && error.message.contains(NO_ROOM) && key_bytes > all / TURNS {
             true => Ok(Self { key_bytes, ..self }),
@@ -324,8 +325,8 @@ impl Target {
                 stop_if_cancelled(cancel)?;
                 let hashes = hasher.hash(&batch)?;
                 let found = match lacks {
-                    None => keys.find(&hashes),
-                    Some(Lacks { slice, slices, .. }) => keys.find_others(&hashes, slice, slices),
+                    None => keys.find(&hashes)?,
+                    Some(Lacks { slice, slices, .. }) => keys.find_others(&hashes, slice, slices)?,
                 };
                 let nulls = (0..hashes.len()).filter(|row| with_nulls && !hashes.is_key(*row));
                 let rows = found.into_iter().chain(nulls).map(|row| first + row as u64);

@@ -18,7 +18,11 @@ use datafusion::{
 };
 use deltalake_core::protocol::SaveMode;
 use futures::TryStreamExt;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::{
+    basic::{Compression, Encoding},
+    file::metadata::ParquetMetaDataReader,
+};
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 
 use super::{Lake, name, render, text};
@@ -227,23 +231,37 @@ async fn a_large_write_becomes_files_of_the_target_size_within_its_memory() {
     lake.session = SessionContext::new_with_config_rt(SessionConfig::new(), memory);
     lake.settings = WriteSettings { target_file_bytes: 300_000, row_group_rows: 4_000, ..WriteSettings::default() };
     let table = name("t.large");
-    let batches = (0..2i64)
-        .map(|part| one("k", Int64Array::from_iter_values((0..100_000).map(|k| (k * 0x9E37_79B9) ^ part))))
-        .collect();
-    let written = lake
-        .write(
-            lake.spec(&table, &schema::to_delta(&one("k", Int64Array::from(vec![1])).schema()).unwrap(), &[]),
-            batches,
-        )
-        .await
-        .unwrap();
+    let part = |part: i64| {
+        let keys = Int64Array::from_iter_values((0..100_000).map(|k| (k * 0x9E37_79B9) ^ part));
+        let fractions = Float64Array::from_iter_values((0..100_000).map(|k| f64::from(k * 7919 % 100_003).sqrt()));
+        let columns = [("k", Arc::new(keys) as ArrayRef, true), ("f", Arc::new(fractions), true)];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    };
+    let columns = schema::to_delta(&part(0).schema()).unwrap();
+    let written = lake.write(lake.spec(&table, &columns, &["k".to_string()]), vec![part(0), part(1)]).await.unwrap();
     assert_eq!((written.summary.rows_written, written.partitions), (200_000, 2));
     assert!(written.files.len() >= 4, "{}", written.files.len());
     // One batch is as fine as a file can be cut.
     assert!(written.files.iter().all(|add| add.size < 1_300_000), "{:?}", written.files);
     let names: BTreeSet<_> = written.files.iter().map(|add| add.path.as_str()).collect();
     assert_eq!(names.len(), written.files.len());
-    assert_eq!(files_on_disk(&lake).await.len(), written.files.len());
+    let on_disk = files_on_disk(&lake).await;
+    assert_eq!(on_disk.len(), written.files.len());
+    for path in on_disk {
+        let file = lake.storage.store().get(&path.as_str().into()).await.unwrap().bytes().await.unwrap();
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+        for stored in footer.row_groups().iter().flat_map(|group| group.columns()) {
+            let name = stored.column_path().string();
+            assert!(matches!(stored.compression(), Compression::ZSTD(_)), "{name}: {:?}", stored.compression());
+            let packed = stored.encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED);
+            assert_eq!(
+                packed,
+                name == "k" && footer.file_metadata().num_rows() > 8000,
+                "{name}: {:?}",
+                stored.encodings().collect::<Vec<_>>()
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
