@@ -102,7 +102,7 @@ pub struct Settings {
     /// False positives of the Bloom filters of key columns, by which small merges pass over files; 0: no filters, 0.0001: 2.6 bytes a row
     #[arg(long, default_value = "0.0001", value_parser = parse_share)]
     pub key_bloom_fpp: f64,
-    /// Memory of an executor that the keys of a merge may take (19 bytes a row of the source); more are looked for in turns, and so are
+    /// Memory of an executor that the keys of a merge may take (19 bytes a row of the source, 11 where the key is one number or moment); more are looked for in turns, and so are
     /// those that an executor has no room for
     #[arg(long, default_value = "384MiB", value_parser = parse_size)]
     pub merge_keys_memory: u64,

@@ -2,7 +2,7 @@
 //!
 //! A key is its 128-bit SipHash under a secret of the merge: two of 10⁹ keys have the same with a probability of 10⁻²¹, and nobody can choose
 //! keys that do. A number of up to 64 bits is mixed instead, into as many, so that no two have the same. The set is the hashes, grouped by their first
-//! bits with an index over the groups, and a small filter before it: 2 to 4 bytes a key beside its hash.
+//! bits with an index over the groups, and a small filter before it: 11 bytes a number, and 19 a key of another kind.
 
 use std::{
     collections::HashMap,
@@ -32,8 +32,9 @@ use crate::error::{Code, Error, Result};
 
 /// How the error starts of an executor whose memory pool has no room for a slice of keys.
 pub const NO_ROOM: &str = "the keys of a merge find no room";
-/// Memory of a key beside its hash, about, bytes.
+/// Bytes of index and filter that a key takes, about and at most.
 const BYTES_BESIDE: usize = 3;
+const BYTES_BESIDE_AT_MOST: usize = 4;
 /// Keys that share a place of the index, about.
 const KEYS_A_PLACE: usize = 4;
 /// Keys of a bucket, about: they are put in order within the processor's cache.
@@ -199,11 +200,11 @@ impl KeyHasher {
                 let data = column.to_data();
                 let values = data.buffers().first().map(|values| values.as_slice()).unwrap_or_default();
                 let values = &values[data.offset() * width..][..data.len() * width];
-                match width {
-                    1 => Values::Mixed(self.mix::<1>(values)),
-                    2 => Values::Mixed(self.mix::<2>(values)),
-                    4 => Values::Mixed(self.mix::<4>(values)),
-                    8 => Values::Mixed(self.mix::<8>(values)),
+                match (&self.encoding, width) {
+                    (Encoding::Number(_), 1) => Values::Mixed(self.mix::<1>(values)),
+                    (Encoding::Number(_), 2) => Values::Mixed(self.mix::<2>(values)),
+                    (Encoding::Number(_), 4) => Values::Mixed(self.mix::<4>(values)),
+                    (Encoding::Number(_), _) => Values::Mixed(self.mix::<8>(values)),
                     _ => Values::Hashed(values.chunks_exact(*width).map(hash).collect()),
                 }
             }
@@ -298,14 +299,18 @@ impl SourceKeys {
         let expected = self.rows.div_ceil(self.slices.into());
         let room = usize::try_from(if self.slices > 1 { expected + expected / 16 + 1024 } else { expected });
         let room = room.map_err(|_| Error::new(Code::ResourcesExhausted, "too many keys"))?;
-        let bytes = room.saturating_mul(size_of::<H>() + BYTES_BESIDE + 1);
-        let no_room = |error| {
-            Error::new(Code::ResourcesExhausted, format!("{NO_ROOM} ({room} keys): {error}"))
-                .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
-        };
-        memory.try_grow(bytes).map_err(no_room)?;
         let all = Arc::new(Mutex::new(Buckets::<H>::new(room)));
-        let values = (self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
+        let beside = room.saturating_mul(BYTES_BESIDE_AT_MOST);
+        // A bucket that has the same key many times grows.
+        let grow = || {
+            let bytes = all.lock().bytes().saturating_add(beside);
+            memory.try_grow(bytes.saturating_sub(memory.size())).map_err(|error| {
+                Error::new(Code::ResourcesExhausted, format!("{NO_ROOM} ({room} keys): {error}"))
+                    .hint("raise the executors' --memory-pool-size, or lower the scheduler's --merge-keys-memory")
+            })
+        };
+        grow()?;
+        let values = (asked && self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
         let mut groups = Vec::new();
         for (path, size) in &self.files {
             let path = Path::parse(path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
@@ -330,11 +335,8 @@ impl SourceKeys {
             }));
             async move { reading.await.map_err(|error| Error::new(Code::Internal, error.to_string()))? }
         });
-        reading.buffer_unordered(readers).try_for_each(|()| async { Ok(()) }).await?;
-        let keys = std::mem::take(&mut *all.lock());
-        // A bucket that has the same key many times grows.
-        let held = keys.buckets.iter().map(|bucket| bucket.capacity() * size_of::<H>()).sum::<usize>();
-        memory.try_grow(held.saturating_sub(bytes)).map_err(no_room)?;
+        reading.buffer_unordered(readers).try_for_each(|()| std::future::ready(grow())).await?;
+        let keys = std::mem::replace(&mut *all.lock(), Buckets::new(0));
         let set = tokio::task::spawn_blocking(move || KeySet::new(keys, asked, readers));
         let set = set.await.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         let values = values.map(|values| concat_batches(columns, values.lock().iter())).transpose()?;
@@ -354,12 +356,6 @@ struct Buckets<H> {
     place_bits: u32,
 }
 
-impl<H> Default for Buckets<H> {
-    fn default() -> Self {
-        Self { buckets: Vec::new(), place_bits: 0 }
-    }
-}
-
 impl<H: Hash> Buckets<H> {
     /// For about so many keys.
     fn new(keys: usize) -> Self {
@@ -373,6 +369,11 @@ impl<H: Hash> Buckets<H> {
 
     fn bucket_bits(&self) -> u32 {
         self.buckets.len().ilog2()
+    }
+
+    /// Memory in use, bytes.
+    fn bytes(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.capacity() * size_of::<H>()).sum()
     }
 
     fn extend(&mut self, keys: impl Iterator<Item = H>) {
@@ -414,7 +415,7 @@ fn group<H: Hash>(bucket: &mut [H], starts: &mut [u32], place_bits: u32, scratch
         starts[at + 1] += starts[at];
     }
     if bucket.len() > MANY {
-        // Many times the same key: not to be copied.
+        // Many times the same key, or a set of more than 2²⁸: not to be copied.
         bucket.sort_unstable();
     } else {
         scratch.clear();
@@ -447,8 +448,8 @@ struct Keys<H> {
     keys: Buckets<H>,
     /// Where the keys of each place begin in their bucket; one more a bucket. In a place of more than [`FEW`] they are in order.
     starts: Vec<u32>,
-    /// A Bloom filter over them, a byte a key, whose keys have their bits in one word: of keys that are not in the set it tells nearly all
-    /// from the processor's cache.
+    /// A Bloom filter over them, a byte or two a key, whose keys have their bits in one word: of keys that are not in the set it tells nearly
+    /// all from the processor's cache.
     filter: Vec<u64>,
 }
 
@@ -464,7 +465,7 @@ impl<H: Hash> Keys<H> {
 
     /// Which rows of a batch have a key of the set, in their order.
     ///
-    /// Look-ups do not wait for each other's memory: each step is done for all rows before the next, and no branch hangs on what a look-up finds.
+    /// Look-ups do not wait for each other's memory: each step is done for all rows before the next, and no branch of a step waits for what it reads.
     fn find(&self, hashes: &Hashes) -> Result<Vec<usize>> {
         let values = hashes.values::<H>()?;
         let mut found = vec![0; values.len()];
@@ -680,6 +681,15 @@ mod tests {
         prop_assert_eq!(counted.rows(), keys.len() as u64);
         prop_assert_eq!(counted.find(&hashes).unwrap_err().code, Code::Internal);
         Ok(())
+    }
+
+    #[test]
+    fn a_bucket_of_more_keys_than_are_copied_has_them_too() {
+        let keys: Vec<u128> = (0..600_000u128).map(|n| (n % 500_000) << 90).collect();
+        let half = |keys: &[u128]| keys.iter().map(|key| (key >> 64) as u64).collect::<Vec<_>>();
+        let others = vec![1 << 89, u128::MAX];
+        ask(&half(&keys), vec![1, u64::MAX], Values::Mixed, 2, 0).unwrap();
+        ask(&keys, others, Values::Hashed, 2, 0).unwrap();
     }
 
     proptest! {

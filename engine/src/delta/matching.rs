@@ -279,7 +279,7 @@ pub(crate) async fn run(task: MatchTask, context: &TaskContext, cancel: &Cancell
         let lacks =
             task.inverted.then_some(Lacks { slice, slices: task.source.slices, with_nulls: slice == task.slices.0 });
         for target in &mut targets {
-            target.search(&set, lacks, &hasher, &columns, cancel).await?;
+            target.search(&set, lacks, &hasher, &columns, slice == task.slices.0, cancel).await?;
         }
     }
     let groups_read = targets.iter().map(|target| target.groups_read).sum();
@@ -302,6 +302,7 @@ impl Target {
         lacks: Option<Lacks>,
         hasher: &KeyHasher,
         columns: &SchemaRef,
+        is_first: bool,
         cancel: &CancellationToken,
     ) -> Result<()> {
         let with_nulls = lacks.is_some_and(|lacks| lacks.with_nulls);
@@ -312,7 +313,7 @@ impl Target {
             {
                 continue;
             }
-            self.groups_read += 1;
+            self.groups_read += u64::from(is_first);
             // A column that was added later is null in this file: no key.
             let Some(mut batches) = self.file.read(group, columns)? else {
                 if with_nulls {

@@ -380,7 +380,7 @@ fn merging() -> impl Strategy<Value = Merging> {
 }
 
 async fn replay(first: Rows, merges: Vec<Merging>, [sorts, vectors, changes]: [bool; 3], slices: u64) {
-    let lake = lake_that(sorts, vectors, changes, 17 * 8 / slices);
+    let lake = lake_that(sorts, vectors, changes, 19 * 8 / slices);
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     lake.overwrite(&ours, batches(&first, 3), SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
     let plain = Lake { vectors: false, changes: false, ..lake };

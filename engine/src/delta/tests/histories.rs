@@ -84,7 +84,7 @@ async fn by_library(lake: &Lake, oracle: DeltaTable, step: &Step) -> DeltaTable 
 }
 
 async fn replay(steps: Vec<Step>, vectors: bool, slices: u64) {
-    let mut lake = Lake { vectors, key_bytes: 17 * 10 / slices, ..Lake::new() };
+    let mut lake = Lake { vectors, key_bytes: 19 * 10 / slices, ..Lake::new() };
     lake.settings.key_bloom_fpp = 0.01;
     let (ours, theirs) = (name("test.ours"), name("test.theirs"));
     let mut model = Rows::new();

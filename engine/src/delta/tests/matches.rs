@@ -8,7 +8,12 @@ use arrow::array::{
 };
 
 use super::{Lake, name};
-use crate::delta::{CommitLabel, DataFiles, SchemaPolicy, Table, catalog, matching::Match, optimize::Limits, schema};
+use crate::delta::{
+    CommitLabel, DataFiles, SchemaPolicy, Table, catalog,
+    matching::{Found, Match},
+    optimize::Limits,
+    schema,
+};
 
 /// Makes keys out of numbers.
 type Keys = fn(std::ops::Range<i64>) -> ArrayRef;
@@ -22,8 +27,8 @@ fn rows(key: ArrayRef, value: &str) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable([("k", key, true), ("v", values, true)]).unwrap()
 }
 
-/// Row groups of a table that a search for these keys reads.
-async fn groups_read(lake: &Lake, table: &Table, keys: ArrayRef) -> u64 {
+/// What a search of a table finds, for these keys or for rows that have others.
+async fn search(lake: &Lake, table: &Table, keys: ArrayRef, inverted: bool, key_bytes: u64) -> Found {
     let batch = rows(keys, "new");
     let spec = lake.spec(table.name(), &schema::to_delta(&batch.schema()).unwrap(), &["k".to_string()]);
     let written = lake.write(spec, vec![batch]).await.unwrap();
@@ -37,11 +42,16 @@ async fn groups_read(lake: &Lake, table: &Table, keys: ArrayRef) -> u64 {
         target: &target,
         source: &source,
         keys: &keys,
-        inverted: false,
-        key_bytes: 1 << 20,
+        inverted,
+        key_bytes,
     };
-    let candidates = target.overlapping(&source, &keys).unwrap();
-    search.found(&lake.run(search.plan(&candidates, 2).unwrap()).await.unwrap()).unwrap().groups_read
+    let candidates = if inverted { (0..target.len()).collect() } else { target.overlapping(&source, &keys).unwrap() };
+    search.found(&lake.run(search.plan(&candidates, 2).unwrap()).await.unwrap()).unwrap()
+}
+
+/// Row groups of a table that a search for these keys reads.
+async fn groups_read(lake: &Lake, table: &Table, keys: ArrayRef) -> u64 {
+    search(lake, table, keys, false, 1 << 20).await.groups_read
 }
 
 /// A table of one file with ten row groups of 100 rows.
@@ -107,6 +117,29 @@ async fn optimized_files_keep_their_bloom_filters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_are_found_in_many_turns_as_in_one() {
+    let numbers: Keys = |range| Arc::new(range.map(|n| (n % 7 > 0).then_some(n)).collect::<Int64Array>());
+    let texts: Keys = |range| Arc::new(range.map(|n| (n % 7 > 0).then(|| n.to_string())).collect::<StringArray>());
+    for keys in [numbers, texts] {
+        let (lake, table) = (Lake::new(), name("t.turns"));
+        let batches = vec![rows(keys(0..500), "old"), rows(keys(500..1000), "old")];
+        lake.overwrite(&table, batches, SchemaPolicy::Same, &CommitLabel::default()).await.unwrap();
+        let table = catalog::open(&lake.storage, &table).await.unwrap();
+        let asked =
+            arrow::compute::filter(&keys(400..700), &arrow::compute::is_not_null(&keys(400..700)).unwrap()).unwrap();
+        // Of 1,000 rows 143 have no key, and of the 300 that are asked for 42.
+        for (inverted, rows) in [(false, 258), (true, 742)] {
+            let at_once = search(&lake, &table, asked.clone(), inverted, 1 << 20).await;
+            assert_eq!(at_once.files.iter().map(|file| file.matched).sum::<u64>(), rows);
+            let in_turns = search(&lake, &table, asked.clone(), inverted, 1000).await;
+            let found = |found: &Found| found.files.iter().map(|file| (file.matched, file.left)).collect::<Vec<_>>();
+            assert_eq!((found(&in_turns), in_turns.groups_read), (found(&at_once), at_once.groups_read));
+            assert_eq!((at_once.duplicates, in_turns.duplicates), (0, 0));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_of_every_type_are_found() {
     let columns: [Keys; 8] = [
         |range| Arc::new(range.map(|n| n as i16).collect::<Int16Array>()),
@@ -124,8 +157,9 @@ async fn keys_of_every_type_are_found() {
             Arc::new(numbers.with_precision_and_scale(38, 7).unwrap())
         },
     ];
-    for (at, keys) in columns.into_iter().enumerate() {
-        let mut lake = Lake { vectors: at % 2 == 0, ..Lake::new() };
+    for (at, keys) in columns.into_iter().cycle().take(16).enumerate() {
+        // The second time in turns.
+        let mut lake = Lake { vectors: at % 2 == 0, key_bytes: if at < 8 { 1 << 20 } else { 100 }, ..Lake::new() };
         lake.settings.key_bloom_fpp = 0.001;
         let (table, label) = (name("t.types"), CommitLabel::default());
         lake.overwrite(&table, vec![rows(keys(0..50), "old"), rows(keys(50..100), "old")], SchemaPolicy::Same, &label)
