@@ -41,6 +41,9 @@ use crate::{
 /// The column that [`DeltaTableScan::with_file_column`] adds: position of the row's file in the scan's list, never null.
 pub const FILE_COLUMN: &str = "__file";
 
+/// Files that a sample is of, evenly chosen: of each another part, of as many as there are files.
+const SAMPLED_FILES: usize = 4;
+
 /// A table provider over data files of one table. Columns are the table's, in its order; one that a file lacks reads as NULL.
 #[derive(Clone)]
 pub struct DeltaTableScan {
@@ -53,6 +56,7 @@ pub struct DeltaTableScan {
     file_column: bool,
     /// Files of each partition, whole; none: partitions are equal in bytes.
     groups: Option<Arc<Vec<Vec<usize>>>>,
+    sample: bool,
     schema: SchemaRef,
 }
 
@@ -92,6 +96,7 @@ impl DeltaTableScan {
             store: storage.object_store_url()?,
             file_column: false,
             groups: None,
+            sample: false,
             schema,
         })
     }
@@ -121,6 +126,12 @@ impl DeltaTableScan {
     /// The same scan of these files only, by their positions: each group a partition of its own, whatever a filter says.
     pub fn with_groups(mut self, groups: Vec<Vec<usize>>) -> Self {
         self.groups = Some(Arc::new(groups));
+        self
+    }
+
+    /// A scan of a few row groups: those at the beginning of a file, those in the middle of another one and so on, of the files that a filter leaves.
+    pub fn with_sample(mut self) -> Self {
+        self.sample = true;
         self
     }
 
@@ -214,10 +225,13 @@ impl TableProvider for DeltaTableScan {
             Some(columns) => columns.clone(),
             None => (0..self.schema.fields().len()).collect(),
         };
-        let kept = match &self.groups {
+        let mut kept = match &self.groups {
             Some(groups) => groups.concat(),
             None => self.prune(state, filters)?,
         };
+        if self.sample {
+            kept = kept.iter().copied().step_by(kept.len().div_ceil(SAMPLED_FILES).max(1)).collect();
+        }
         if kept.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?))));
         }
@@ -229,6 +243,7 @@ impl TableProvider for DeltaTableScan {
         let options = state.config_options();
         let smallest = options.optimizer.repartition_file_min_size;
         let groups = match &self.groups {
+            _ if self.sample => files.into_iter().enumerate().map(|(at, file)| part(file, at)).collect(),
             Some(groups) => grouped(files, groups),
             None => splits(files, state.config().target_partitions(), smallest),
         };
@@ -244,6 +259,7 @@ impl TableProvider for DeltaTableScan {
             .collect::<DataFusionResult<Vec<_>>>()?;
         let files = if kept.len() == self.files.len() { self.files.clone() } else { self.files.subset(&kept) };
         let statistics = scan_statistics(&files, &self.schema, order.fields());
+        let statistics = if self.sample { statistics.to_inexact() } else { statistics };
         let source = ParquetSource::new(source_schema).with_table_parquet_options(parquet);
         let source = DeltaSource::new(Arc::new(source), self.files.layout().cloned());
         let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
@@ -265,6 +281,13 @@ fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: usize) -> Ve
         .with_repartition_file_min_size(smallest)
         .repartition_file_groups(&groups);
     split.unwrap_or_else(|| groups.to_vec())
+}
+
+/// The row groups that start in a part of a file, of [`SAMPLED_FILES`].
+fn part(file: PartitionedFile, at: usize) -> FileGroup {
+    let bound = |at: usize| (file.object_meta.size / SAMPLED_FILES as u64 + 1).saturating_mul(at as u64) as i64;
+    let (start, end) = (bound(at), bound(at + 1));
+    FileGroup::new(vec![file.with_range(start, end)])
 }
 
 /// Files that follow one another, in groups of these lengths.

@@ -2,8 +2,8 @@
 //!
 //! DataFusion's `median` brings every value into one task. Here an aggregation without groups over large tables is done in passes, before the query that it
 //! is part of ([`Medians`]). A pass looks at the values within bounds: how many are below, at and above them, and those between, or a sample where they are
-//! many ([`step`]). That gives the median, or bounds that are about a hundred times closer. Two passes do for 10⁸ values. The first pass does the
-//! aggregation's other functions as well.
+//! many ([`step`]). That gives the median, or bounds that are about a hundred times closer. Two passes do for 10⁸ values; of a table of many files the
+//! first is over a few row groups only. The first pass over all does the aggregation's other functions as well.
 
 mod step;
 
@@ -14,7 +14,7 @@ use arrow::{
     datatypes::{DataType, Field},
 };
 use datafusion::{
-    catalog::default_table_source::source_as_provider,
+    catalog::default_table_source::{provider_as_source, source_as_provider},
     common::{
         DFSchema, Result as DataFusionResult, ScalarValue,
         tree_node::{Transformed, TreeNode, TreeNodeRecursion},
@@ -35,6 +35,9 @@ use crate::{
 
 /// Each pass but the first has closer bounds.
 const PASSES: usize = 64;
+/// Files from which on some row groups are a sample of the table, and how many times as many rows as passes are worth.
+const SAMPLED_FILES: usize = 16;
+const SAMPLED_ROWS: u64 = 8;
 
 /// An aggregation whose medians are found in passes over its input.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub struct Medians {
     /// One for each function of the aggregation.
     results: Vec<Found>,
     passes: usize,
+    /// The next pass is over a sample. What it gives is proven by the one after it.
+    sample: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -83,7 +88,7 @@ impl Bounds {
 impl Medians {
     /// The first aggregation of a plan that has no groups, reads at least `rows` rows of a table, and has a median of doubles.
     pub fn of(plan: &LogicalPlan, rows: u64) -> Result<Option<Self>> {
-        let mut found = None;
+        let (mut found, mut sample) = (None, false);
         plan.apply(|node| {
             if matches!(node, LogicalPlan::Subquery(_)) {
                 return Ok(TreeNodeRecursion::Jump);
@@ -94,8 +99,10 @@ impl Medians {
                 // What other functions collect may be too much for a plan to carry.
                 && !aggregate.schema.fields().iter().any(|field| field.data_type().is_nested())
                 && is_same_each_time(node)?
-                && reads_much(&aggregate.input, rows)?
+                && let Some((of, files)) = rows_and_files(&aggregate.input)?
+                && of >= rows
             {
+                sample = files >= SAMPLED_FILES && of >= rows.saturating_mul(SAMPLED_ROWS);
                 found = Some(aggregate.clone());
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -107,17 +114,17 @@ impl Medians {
                 None => Found::Other,
             };
             let results = aggregate.aggr_expr.iter().map(start).collect();
-            Self { plan: plan.clone(), aggregate, results, passes: 0 }
+            Self { plan: plan.clone(), aggregate, results, passes: 0, sample }
         }))
     }
 
     /// What to ask next; `None` when all is known.
     pub fn pass(&self) -> Result<Option<LogicalPlan>> {
         let asked = self.results.iter().zip(&self.aggregate.aggr_expr).filter_map(|(found, expr)| match found {
-            Found::Other => Some(expr.clone()),
+            Found::Other => (!self.sample).then(|| expr.clone()),
             Found::Between(Bounds { asked: (low, high), .. }) => {
                 let of = argument(expr, &self.aggregate.input)?.clone();
-                Some(function().call(vec![of, lit(*low), lit(*high)]))
+                Some(function().call(vec![of, lit(*low), lit(*high), lit(self.sample)]))
             }
             Found::Value(_) => None,
         });
@@ -128,8 +135,9 @@ impl Medians {
         if self.passes >= PASSES {
             return Err(Error::new(Code::Internal, "a median was not found"));
         }
-        let input = LogicalPlanBuilder::from(self.aggregate.input.clone());
-        Ok(Some(input.aggregate(Vec::<Expr>::new(), asked)?.build()?))
+        let input = self.aggregate.input.as_ref();
+        let input = if self.sample { sampled(input)? } else { input.clone() };
+        Ok(Some(LogicalPlanBuilder::from(input).aggregate(Vec::<Expr>::new(), asked)?.build()?))
     }
 
     /// Takes what [`Medians::pass`] gave.
@@ -138,16 +146,25 @@ impl Medians {
         let mut rows = batches.iter().filter(|batch| batch.num_rows() > 0);
         let (Some(row), None) = (rows.next(), rows.next()) else { return Err(wrong()) };
         let mut columns = row.columns().iter();
-        for found in self.results.iter_mut().filter(|found| !matches!(found, Found::Value(_))) {
+        let is_asked = |found: &&mut Found| match found {
+            Found::Between(_) => true,
+            Found::Other => !self.sample,
+            Found::Value(_) => false,
+        };
+        for found in self.results.iter_mut().filter(is_asked) {
             let column = columns.next().ok_or_else(wrong)?;
             *found = match found {
                 Found::Between(bounds) => match read_answer(column).ok_or_else(wrong)? {
+                    // No value in the sample.
+                    Ok(_) if self.sample => continue,
+                    Err(asked) if self.sample => Found::Between(Bounds { asked, ..*bounds }),
                     Ok(median) => Found::Value(ScalarValue::Float64(median)),
                     Err(closer) => Found::Between(bounds.closer(closer)),
                 },
                 _ => Found::Value(ScalarValue::try_from_array(column, 0)?),
             };
         }
+        self.sample = false;
         self.passes += 1;
         Ok(())
     }
@@ -208,16 +225,16 @@ fn is_same_each_time(node: &LogicalPlan) -> DataFusionResult<bool> {
     Ok(same)
 }
 
-/// Whether a plan is one table's rows, filtered and projected, and the table has at least so many.
-fn reads_much(plan: &LogicalPlan, rows: u64) -> DataFusionResult<bool> {
-    let (mut much, mut plain) = (false, true);
+/// Rows and files of the table, where a plan is one table's rows, filtered and projected.
+fn rows_and_files(plan: &LogicalPlan) -> DataFusionResult<Option<(u64, usize)>> {
+    let (mut table, mut plain) = (None, true);
     plan.apply(|node| {
         plain &= is_same_each_time(node)?;
         plain &= match node {
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => true,
             LogicalPlan::TableScan(scan) => match source_as_provider(&scan.source) {
                 Ok(provider) => provider.downcast_ref::<DeltaTableScan>().is_some_and(|scan| {
-                    much = scan.files().rows().is_none_or(|found| found >= rows);
+                    table = Some((scan.files().rows().unwrap_or(u64::MAX), scan.files().len()));
                     true
                 }),
                 Err(_) => false,
@@ -226,5 +243,17 @@ fn reads_much(plan: &LogicalPlan, rows: u64) -> DataFusionResult<bool> {
         };
         Ok(if plain { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
-    Ok(plain && much)
+    Ok(table.filter(|_| plain))
+}
+
+/// The same plan over some row groups of its table.
+fn sampled(plan: &LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let sampled = plan.clone().transform_up(|node| {
+        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        if let Some(all) = source_as_provider(&scan.source)?.downcast_ref::<DeltaTableScan>() {
+            scan.source = provider_as_source(Arc::new(all.clone().with_sample()));
+        }
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    });
+    Ok(sampled?.data)
 }

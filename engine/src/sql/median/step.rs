@@ -35,9 +35,9 @@ fn to_double(key: i64) -> f64 {
     f64::from_bits(order(key) as u64)
 }
 
-/// The aggregate function of a pass: `median_step(x, low, high)`, see [`Step`].
+/// The aggregate function of a pass: `median_step(x, low, high, sample)`, see [`Step`].
 pub(in crate::sql) fn function() -> Arc<AggregateUDF> {
-    let arguments = vec![DataType::Float64, DataType::Int64, DataType::Int64];
+    let arguments = vec![DataType::Float64, DataType::Int64, DataType::Int64, DataType::Boolean];
     Arc::new(AggregateUDF::new_from_impl(MedianStep { signature: Signature::exact(arguments, Volatility::Immutable) }))
 }
 
@@ -91,14 +91,15 @@ impl AggregateUDFImpl for MedianStep {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
-        let bound = |at: usize| {
-            let literal = args.exprs.get(at).and_then(|expr| expr.downcast_ref::<Literal>());
-            match literal.map(Literal::value) {
-                Some(ScalarValue::Int64(Some(bound))) => Ok(*bound),
-                _ => Err(Error::new(Code::InvalidSql, "median_step takes two bounds")),
-            }
-        };
-        Ok(Box::new(Step::new(bound(1)?, bound(2)?, HELD)))
+        let literal = |at: usize| args.exprs.get(at)?.downcast_ref::<Literal>().map(Literal::value);
+        match (literal(1), literal(2), literal(3)) {
+            (
+                Some(ScalarValue::Int64(Some(low))),
+                Some(ScalarValue::Int64(Some(high))),
+                Some(ScalarValue::Boolean(Some(sample))),
+            ) => Ok(Box::new(Step { sample: *sample, ..Step::new(*low, *high, HELD) })),
+            _ => Err(Error::new(Code::InvalidSql, "median_step takes two bounds and a boolean").into()),
+        }
     }
 }
 
@@ -119,6 +120,8 @@ struct Step {
     random: u64,
     /// Values that are held at most.
     room: usize,
+    /// The values are a sample: the answer is what the median of all may be between.
+    sample: bool,
 }
 
 impl fmt::Debug for Step {
@@ -142,6 +145,7 @@ impl Step {
             skip: 0,
             random: 1,
             room,
+            sample: false,
         }
     }
 
@@ -203,13 +207,17 @@ impl Step {
         }
     }
 
-    /// Whether these are the two keys in the middle, or what they are between; `None` where there is no value.
+    /// Whether these are the two keys in the middle, or what they are between; `None` where there is no value. Of a sample, what those of all
+    /// values may be between.
     fn answer(&mut self) -> Option<(bool, i64, i64)> {
         let rows = self.below + self.at_low + self.between + self.at_high + self.above;
         let last = rows.checked_sub(1)?;
-        let (first, second) = (self.at(last / 2), self.at(rows / 2));
+        // Six times the deviation, as below.
+        let margin = if self.sample { (3.0 * (rows as f64).sqrt()) as u64 } else { 0 };
+        let (first, second) = ((last / 2).saturating_sub(margin), rows / 2 + margin);
+        let (first, second) = (self.at(first), self.at(second.min(last)));
         Some(match (first, second) {
-            (Ok(low), Ok(high)) => (true, low, high),
+            (Ok(low), Ok(high)) => (!self.sample, low, high),
             (first, second) => {
                 let within = |at: Result<i64, (i64, i64)>| at.map_or_else(|range| range, |key| (key, key));
                 let ((low, _), (_, high)) = (within(first), within(second));
