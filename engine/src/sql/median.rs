@@ -2,8 +2,8 @@
 //!
 //! DataFusion's `median` brings every value into one task. Here an aggregation without groups over large tables is done in passes, before the query that it
 //! is part of ([`Medians`]). A pass looks at the values within bounds: how many are below, at and above them, and those between, or a sample where they are
-//! many ([`step`]). That gives the median, or bounds that are about a hundred times closer. Two passes do for 10⁸ values; of a table of many files the
-//! first is over a few row groups only. The first pass over all does the aggregation's other functions as well.
+//! many ([`step`]). That gives the median, or bounds that are about a hundred times closer. Two passes do for 10⁸ values; of a large table the first
+//! is over a few row groups only. The first pass over all does the aggregation's other functions as well.
 
 mod step;
 
@@ -35,9 +35,8 @@ use crate::{
 
 /// Each pass but the first has closer bounds.
 const PASSES: usize = 64;
-/// Files from which on some row groups are a sample of the table, and how many times as many rows as passes are worth.
-const SAMPLED_FILES: usize = 16;
-const SAMPLED_ROWS: u64 = 8;
+/// How many times as many rows as passes are worth are looked at as a sample first: a pass does for fewer.
+const SAMPLED_ROWS: u64 = 2;
 
 /// An aggregation whose medians are found in passes over its input.
 #[derive(Debug)]
@@ -99,10 +98,10 @@ impl Medians {
                 // What other functions collect may be too much for a plan to carry.
                 && !aggregate.schema.fields().iter().any(|field| field.data_type().is_nested())
                 && is_same_each_time(node)?
-                && let Some((of, files)) = rows_and_files(&aggregate.input)?
+                && let Some(of) = rows_of_table(&aggregate.input)?
                 && of >= rows
             {
-                sample = files >= SAMPLED_FILES && of >= rows.saturating_mul(SAMPLED_ROWS);
+                sample = of >= rows.saturating_mul(SAMPLED_ROWS);
                 found = Some(aggregate.clone());
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -225,16 +224,16 @@ fn is_same_each_time(node: &LogicalPlan) -> DataFusionResult<bool> {
     Ok(same)
 }
 
-/// Rows and files of the table, where a plan is one table's rows, filtered and projected.
-fn rows_and_files(plan: &LogicalPlan) -> DataFusionResult<Option<(u64, usize)>> {
-    let (mut table, mut plain) = (None, true);
+/// Rows of the table, where a plan is one table's rows, filtered and projected.
+fn rows_of_table(plan: &LogicalPlan) -> DataFusionResult<Option<u64>> {
+    let (mut rows, mut plain) = (None, true);
     plan.apply(|node| {
         plain &= is_same_each_time(node)?;
         plain &= match node {
             LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => true,
             LogicalPlan::TableScan(scan) => match source_as_provider(&scan.source) {
                 Ok(provider) => provider.downcast_ref::<DeltaTableScan>().is_some_and(|scan| {
-                    table = Some((scan.files().rows().unwrap_or(u64::MAX), scan.files().len()));
+                    rows = Some(scan.files().rows().unwrap_or(u64::MAX));
                     true
                 }),
                 Err(_) => false,
@@ -243,7 +242,7 @@ fn rows_and_files(plan: &LogicalPlan) -> DataFusionResult<Option<(u64, usize)>> 
         };
         Ok(if plain { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
-    Ok(table.filter(|_| plain))
+    Ok(rows.filter(|_| plain))
 }
 
 /// The same plan over some row groups of its table.

@@ -48,7 +48,7 @@ async fn medians_in_passes_are_those_of_one() {
         ];
         RecordBatch::try_from_iter_with_nullable(columns).unwrap()
     };
-    // So many files that a sample is looked at first, where passes are worth it for a table of an eighth of the rows.
+    // Of many files, of which a sample has some.
     let parts = (0..20).map(|part| rows(part * 150..(part + 1) * 150)).collect();
     lake.overwrite(&table, parts, SchemaPolicy::Same, &label).await.unwrap();
     lake.merge(&table, vec![rows(500..800), rows(2900..3100)], &["k"], SchemaPolicy::Same, &label).await.unwrap();
