@@ -32,6 +32,7 @@ use super::{
     files::{DataFiles, size},
     source::DeltaSource,
     table::Table,
+    writer::WriteSettings,
 };
 use crate::{
     Storage, TableName,
@@ -41,7 +42,7 @@ use crate::{
 /// The column that [`DeltaTableScan::with_file_column`] adds: position of the row's file in the scan's list, never null.
 pub const FILE_COLUMN: &str = "__file";
 
-/// Files that a sample is of, evenly chosen: of each another part, of as many as there are files.
+/// Files that a sample is of at most, evenly chosen, and parts of a file of which it has one.
 const SAMPLED_FILES: usize = 4;
 
 /// A table provider over data files of one table. Columns are the table's, in its order; one that a file lacks reads as NULL.
@@ -129,7 +130,7 @@ impl DeltaTableScan {
         self
     }
 
-    /// A scan of a few row groups: those at the beginning of a file, those in the middle of another one and so on, of the files that a filter leaves.
+    /// A scan of a part of a few files, of those that a filter leaves: the beginning of the first one, and of large files a later part of each next one.
     pub fn with_sample(mut self) -> Self {
         self.sample = true;
         self
@@ -230,7 +231,8 @@ impl TableProvider for DeltaTableScan {
             None => self.prune(state, filters)?,
         };
         if self.sample {
-            kept = kept.iter().copied().step_by(kept.len().div_ceil(SAMPLED_FILES).max(1)).collect();
+            let files = kept.len().min(SAMPLED_FILES);
+            kept = (0..files).map(|at| kept[at * kept.len() / files]).collect();
         }
         if kept.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.schema.project(&columns)?))));
@@ -243,7 +245,13 @@ impl TableProvider for DeltaTableScan {
         let options = state.config_options();
         let smallest = options.optimizer.repartition_file_min_size;
         let groups = match &self.groups {
-            _ if self.sample => files.into_iter().enumerate().map(|(at, file)| part(file, at)).collect(),
+            _ if self.sample => {
+                // Smaller files, as we write them, have no row group that starts in their last part.
+                let large = (SAMPLED_FILES * WriteSettings::default().row_group_rows) as u64;
+                let has_parts = |file: usize| self.files.retired(file).1.is_some_and(|rows| rows >= large);
+                let at = |at: usize| if has_parts(kept[at]) { at } else { 0 };
+                files.into_iter().enumerate().map(|(file, of)| FileGroup::new(vec![part(of, at(file))])).collect()
+            }
             Some(groups) => grouped(files, groups),
             None => splits(files, state.config().target_partitions(), smallest),
         };
@@ -283,11 +291,11 @@ fn splits(files: Vec<PartitionedFile>, partitions: usize, smallest: usize) -> Ve
     split.unwrap_or_else(|| groups.to_vec())
 }
 
-/// The row groups that start in a part of a file, of [`SAMPLED_FILES`].
-fn part(file: PartitionedFile, at: usize) -> FileGroup {
-    let bound = |at: usize| (file.object_meta.size / SAMPLED_FILES as u64 + 1).saturating_mul(at as u64) as i64;
-    let (start, end) = (bound(at), bound(at + 1));
-    FileGroup::new(vec![file.with_range(start, end)])
+/// The row groups that start in a part of a file, of [`SAMPLED_FILES`]; the first one starts in the first part.
+fn part(file: PartitionedFile, at: usize) -> PartitionedFile {
+    let bytes = file.object_meta.size.div_ceil(SAMPLED_FILES as u64);
+    let bound = |at: usize| i64::try_from(bytes.saturating_mul(at as u64)).unwrap_or(i64::MAX);
+    file.with_range(bound(at), bound(at + 1))
 }
 
 /// Files that follow one another, in groups of these lengths.
@@ -369,6 +377,16 @@ mod tests {
         }
         for foreign in ["s3://bucket2/p.parquet", "s3a://bucket/p.parquet", "file:/x", "file:///x", "../x.parquet"] {
             assert_eq!(find(s3, foreign).unwrap_err().code, Code::UnsupportedTable, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_file_are_all_of_it() {
+        for size in [0, 1, 5, 1000, 1003] {
+            let ranges = [0, 1, 2, 3].map(|at| part(PartitionedFile::new("f", size), at).range.unwrap());
+            assert_eq!(ranges[0].start, 0);
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{ranges:?}");
+            assert!(ranges[3].end >= size as i64, "{ranges:?}");
         }
     }
 

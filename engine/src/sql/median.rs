@@ -3,7 +3,7 @@
 //! DataFusion's `median` brings every value into one task. Here an aggregation without groups over large tables is done in passes, before the query that it
 //! is part of ([`Medians`]). A pass looks at the values within bounds: how many are below, at and above them, and those between, or a sample where they are
 //! many ([`step`]). That gives the median, or bounds that are about a hundred times closer. Two passes do for 10⁸ values; of a large table the first
-//! is over a few row groups only. The first pass over all does the aggregation's other functions as well.
+//! is over parts of four files only. The first pass over all does the aggregation's other functions as well.
 
 mod step;
 
@@ -33,7 +33,7 @@ use crate::{
     error::{Code, Error, Result},
 };
 
-/// Each pass but the first has closer bounds.
+/// Each pass has closer bounds, but for the one that finds a guess wrong.
 const PASSES: usize = 64;
 /// How many times as many rows as passes are worth are looked at as a sample first: a pass does for fewer.
 const SAMPLED_ROWS: u64 = 2;
@@ -154,7 +154,7 @@ impl Medians {
             let column = columns.next().ok_or_else(wrong)?;
             *found = match found {
                 Found::Between(bounds) => match read_answer(column).ok_or_else(wrong)? {
-                    // No value in the sample.
+                    // Too few values in the sample.
                     Ok(_) if self.sample => continue,
                     Err(asked) if self.sample => Found::Between(Bounds { asked, ..*bounds }),
                     Ok(median) => Found::Value(ScalarValue::Float64(median)),

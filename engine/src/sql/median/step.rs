@@ -208,12 +208,15 @@ impl Step {
     }
 
     /// Whether these are the two keys in the middle, or what they are between; `None` where there is no value. Of a sample, what those of all
-    /// values may be between.
+    /// values may be between; `None` where it has too few to say.
     fn answer(&mut self) -> Option<(bool, i64, i64)> {
         let rows = self.below + self.at_low + self.between + self.at_high + self.above;
         let last = rows.checked_sub(1)?;
         // Six times the deviation, as below.
         let margin = if self.sample { (3.0 * (rows as f64).sqrt()) as u64 } else { 0 };
+        if margin > last / 2 {
+            return None;
+        }
         let (first, second) = ((last / 2).saturating_sub(margin), rows / 2 + margin);
         let (first, second) = (self.at(first), self.at(second.min(last)));
         Some(match (first, second) {
@@ -341,9 +344,9 @@ mod tests {
         Some(if low.to_bits() == high.to_bits() { low } else { (low + high) / 2.0 })
     }
 
-    /// The median by passes over parts, and their number.
-    fn stepped(parts: &[Vec<f64>], room: usize) -> (Option<f64>, usize) {
-        let mut bounds = Bounds::NONE;
+    /// The median by passes over parts, and their number; the first one has these bounds.
+    fn stepped(parts: &[Vec<f64>], room: usize, guess: (i64, i64)) -> (Option<f64>, usize) {
+        let mut bounds = Bounds { asked: guess, ..Bounds::NONE };
         for pass in 1..PASSES {
             let (low, high) = bounds.asked;
             let mut all = Step::new(low, high, room);
@@ -382,8 +385,11 @@ mod tests {
         #[test]
         fn passes_find_the_median(
             parts in prop::collection::vec(prop::collection::vec(value(), 0..400), 1..5), room in 8..500usize, in_order: bool,
+            guess in prop::option::of((value(), value())),
         ) {
             let mut parts = parts;
+            let guess = guess.map(|(one, other)| (of_double(one), of_double(other)));
+            let guess = guess.map_or(Bounds::NONE.asked, |(one, other)| (one.min(other), one.max(other)));
             if in_order {
                 // The worst case: parts that have nothing in common.
                 let mut all = parts.concat();
@@ -391,7 +397,7 @@ mod tests {
                 let size = all.len().div_ceil(parts.len()).max(1);
                 parts = all.chunks(size).map(<[f64]>::to_vec).collect();
             }
-            let (found, _) = stepped(&parts, room);
+            let (found, _) = stepped(&parts, room, guess);
             prop_assert_eq!(found.map(f64::to_bits), sorted(parts.concat()).map(f64::to_bits));
         }
 
@@ -415,7 +421,7 @@ mod tests {
             all.merge([0, 1, 2, 3, 4].map(|at| counts[at]), counts[5], held);
         }
         assert!(all.held.iter().map(|(_, held)| held.len()).sum::<usize>() <= 4000, "{all:?}");
-        assert_eq!(stepped(&parts, 1000).0, sorted(parts.concat()));
+        assert_eq!(stepped(&parts, 1000, Bounds::NONE.asked).0, sorted(parts.concat()));
     }
 
     #[test]
@@ -423,7 +429,7 @@ mod tests {
         let value = |row: u64| f64::from((row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u32);
         let parts: Vec<Vec<f64>> =
             (0..4).map(|part| (0..300_000).map(|row| value(part * 300_000 + row)).collect()).collect();
-        let (found, passes) = stepped(&parts, 1 << 14);
+        let (found, passes) = stepped(&parts, 1 << 14, Bounds::NONE.asked);
         assert_eq!((found, passes), (sorted(parts.concat()), 2));
     }
 }
