@@ -74,13 +74,13 @@ async fn medians_in_passes_are_those_of_one() {
                 found += 1;
             }
             assert_eq!(found > 0, IN_PASSES.contains(text), "{text}");
-            // A pass holds all values here, unless a sample misleads: each file has keys of its own.
-            let each = match rows {
+            // A pass holds all values here. Files have keys of their own: where these are the values, the sample may mislead.
+            let most = match rows {
                 300 if text.contains("median(k)") => 3,
                 300 => 2,
                 _ => 1,
             };
-            assert_eq!(passes, each * found, "{text}");
+            assert!((most.min(2) * found..=most * found).contains(&passes), "{text}: {passes} passes");
             let answer = run(plan).await;
             let types = |batches: &[RecordBatch]| {
                 let fields = batches[0].schema().fields().clone();
