@@ -15,6 +15,7 @@ mod encodings;
 pub mod feature;
 mod files;
 mod key_file;
+mod key_hash;
 mod keys;
 pub mod layout;
 mod masked;
