@@ -80,6 +80,8 @@ impl Sessions {
         let options = SessionOptions {
             time_zone: self.planning.time_zone.clone(),
             target_partitions,
+            // Files of less than two and a half tasks' bytes are not worth being cut.
+            smallest_split: self.planning.task_bytes.saturating_mul(5) / 2,
             ..SessionOptions::default()
         };
         Ok(SessionContext::new_with_state(session_state(session_config(&options), self.runtime.clone())?))
