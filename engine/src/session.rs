@@ -30,13 +30,11 @@ pub struct SessionOptions {
     pub target_partitions: usize,
     /// Rows in a batch.
     pub batch_size: usize,
-    /// Files of a table that are smaller than that, bytes of all together, are one partition.
-    pub smallest_split: u64,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".into(), target_partitions: 16, batch_size: 8192, smallest_split: 10 << 20 }
+        Self { time_zone: "UTC".into(), target_partitions: 16, batch_size: 8192 }
     }
 }
 
@@ -59,7 +57,6 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .with_ballista_broadcast_join_threshold_rows(BROADCAST_ROWS as usize)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", BROADCAST_ROWS)
-        .set_u64("datafusion.optimizer.repartition_file_min_size", options.smallest_split)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
         // Ballista takes such a repartition away; one that is added when a stage is optimized again would mix the rows of a sorted partition.
         .set_bool("datafusion.optimizer.enable_round_robin_repartition", false)
@@ -171,12 +168,7 @@ mod tests {
 
     #[test]
     fn settings_arrive() {
-        let options = SessionOptions {
-            time_zone: "Europe/Paris".into(),
-            target_partitions: 3,
-            batch_size: 100,
-            ..SessionOptions::default()
-        };
+        let options = SessionOptions { time_zone: "Europe/Paris".into(), target_partitions: 3, batch_size: 100 };
         let state = state(&options);
         let config = state.config();
         assert_eq!(config.target_partitions(), 3);
