@@ -77,9 +77,26 @@ def kind_of(of):
 
 
 def spark(sql, tables, schema):
-    """A query as Spark spells it: back-ticks, INTERVAL, tables of the schema."""
+    """A query as Spark spells it: back-ticks, and tables by their schema where they stand in a FROM."""
     sql = re.sub(r'"([^"]*)"', r"`\1`", sql.strip().rstrip(";"))
-    return re.sub(rf"(?i)\b((?:from|join)\s+|,\s*)({'|'.join(tables)})\b(?=\s*(,|\)|$|where|join|left|on|group|order|[a-z]))", rf"\1{schema}.\2", sql)
+    out, stack, in_from, expected = [], [], False, False
+    for word in re.findall(r"'[^']*'|`[^`]*`|--[^\n]*|[A-Za-z_0-9.]+|\s+|.", sql):
+        lower = word.lower()
+        if word == "(":
+            stack.append(in_from)
+            in_from, expected = False, expected and in_from
+        elif word == ")":
+            in_from, expected = stack.pop() if stack else False, False
+        elif lower in ("from", "join"):
+            in_from, expected = True, True
+        elif lower in ("where", "group", "order", "having", "limit", "select", "union", "intersect", "except"):
+            in_from, expected = False, False
+        elif word == ",":
+            expected = in_from
+        elif expected and not word.isspace() and not word.startswith("--"):
+            word, expected = f"{schema}.{word}" if lower in tables else word, False
+        out.append(word)
+    return "".join(out)
 
 
 def order_keys(sql, names):
