@@ -98,6 +98,9 @@ pub struct Global {
     /// How results are written to stdout
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
+    /// Write tables as records, one column a line; else they are folded where the terminal ends
+    #[arg(long, global = true)]
+    pub vertical: bool,
 }
 
 /// How results are written.

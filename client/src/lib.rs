@@ -26,3 +26,4 @@ mod progress;
 mod report;
 mod spec;
 mod units;
+mod value;

@@ -15,6 +15,7 @@ use crate::{
     connection::{DEFAULT_URL, Scheduler, token_from_environment},
     embedded::{Embedded, Settings},
     error::{Error, Exit, Result},
+    grid::Layout,
     interrupt::Interrupt,
     json::ErrorDocument,
     output::{Output, Style, printable},
@@ -32,6 +33,7 @@ pub async fn run(line: Vec<OsString>) -> Exit {
         Err(error) => return refuse(&error, &line, &mut output),
     };
     let format = arguments.global.output;
+    Layout::stdout(arguments.global.vertical).establish();
     let ended = execute(arguments, &mut output).await;
     let ended = ended.and_then(|exit| output.flush().map(|()| exit));
     ended.unwrap_or_else(|error| {

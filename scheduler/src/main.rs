@@ -16,7 +16,7 @@ use trireme_scheduler::{
     jobs::JobRegistry,
     serve,
     settings::bind,
-    work::{Listing, Queries, Sessions, WorkSettings, Worker},
+    work::{Cuts, Listing, Queries, Sessions, WorkSettings, Worker},
 };
 
 /// How long distributed work waits for a first executor before its job fails.
@@ -55,7 +55,12 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
     let storage = Storage::open(&settings.storage).map_err(|error| of_setting("storage", error))?;
     storage.probe().await?;
     let cluster = start_cluster(&settings, shutdown.clone()).await?;
-    let sessions = Sessions::new(cluster.clone(), &storage, settings.time_zone.clone(), settings.target_partitions)?;
+    let cuts = Cuts {
+        target_partitions: settings.target_partitions,
+        task_size: settings.task_size,
+        broadcast_size: settings.broadcast_size,
+    };
+    let sessions = Sessions::new(cluster.clone(), &storage, settings.time_zone.clone(), cuts)?;
     let work = WorkSettings {
         split_size: settings.split_size,
         copy: settings.raw_seekable_copy,

@@ -402,6 +402,29 @@ impl Manifest {
         part.delivered.clone().or_else(|| one_file.then(only))
     }
 
+    /// The part whose text has this name.
+    pub fn part_of_text(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.text_name() == name)
+    }
+
+    /// The URL from which the text of this name came; that of all files where nothing tells more.
+    pub fn origin_of_text(&self, name: &str) -> String {
+        let delivered = self.part_of_text(name).and_then(|part| self.delivered(part));
+        delivered.map_or_else(|| self.origin.clone(), |delivered| delivered.origin)
+    }
+
+    /// What begins with a text's name and its line, as people know the file: by its URL in a version of many.
+    pub fn name_delivered(&self, place: &str) -> String {
+        let known = place.split_once(", line ").and_then(|(name, rest)| Some((self.part_of_text(name)?, rest)));
+        match known {
+            None => place.to_string(),
+            Some((part, rest)) => {
+                let name = part.delivered.as_ref().map_or_else(|| part.shown(), |delivered| delivered.origin.clone());
+                format!("{name}, line {rest}")
+            }
+        }
+    }
+
     /// Length of all files as delivered.
     pub fn bytes(&self) -> u64 {
         // Members of an archive follow one another.

@@ -235,6 +235,7 @@ impl Worker {
     ) -> Result<()> {
         let Application { spec, name, manifest, job, .. } = application;
         let summary = &outcome.summary;
+        let summary = &delivered(manifest, summary);
         tell(job, name, summary, counted)?;
         let place = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
         for (check, found) in counted.iter().zip(&summary.checks) {
@@ -322,6 +323,9 @@ impl Worker {
             Some(table) if table.schema().as_ref() == &quarantine::columns()? => {
                 commit::append(&table, files, label).await
             }
+            Some(table) if table.schema().as_ref() == &quarantine::columns_before()? => {
+                commit::append_evolving(&table, &quarantine::columns()?, files, label).await
+            }
             Some(_) => Err(Error::new(Code::SchemaMismatch, format!("table {name} is not a quarantine of ours"))
                 .hint("its columns are others; move that table away, or name yours otherwise")),
         }
@@ -386,6 +390,14 @@ pub fn schema_message(manifest: &Manifest, report: SchemaReport) -> v1::SchemaRe
 }
 
 /// Adds what a write counted to what the job says: it may apply several versions.
+/// Examples with the names of the files as they were delivered.
+fn delivered(manifest: &Manifest, summary: &WriteSummary) -> WriteSummary {
+    let mut summary = summary.clone();
+    let examples = summary.checks.iter_mut().flat_map(|check| &mut check.examples).chain(&mut summary.bad_examples);
+    examples.for_each(|example| *example = manifest.name_delivered(example));
+    summary
+}
+
 fn tell(job: &JobHandle, name: &TableName, summary: &WriteSummary, counted: &[Counted]) -> Result<()> {
     let table = quarantine::table_of(name)?.to_string();
     job.update(|job| {
