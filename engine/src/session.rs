@@ -16,7 +16,7 @@ use datafusion::{
     prelude::SessionConfig,
 };
 
-use crate::{error::Result, sql};
+use crate::{error::Result, plan::physical_optimizer_rules, sql};
 
 /// The name of the catalog that plans read tables from; schemas and tables in it are those of the storage root.
 pub const CATALOG: &str = "trireme";
@@ -58,6 +58,8 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", BROADCAST_ROWS)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        // Ballista takes such a repartition away; one that is added when a stage is optimized again would mix the rows of a sorted partition.
+        .set_bool("datafusion.optimizer.enable_round_robin_repartition", false)
         .set_str("datafusion.execution.time_zone", &options.time_zone)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
 }
@@ -73,6 +75,7 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(ballista_default_optimizer_rules())
+        .with_physical_optimizer_rules(physical_optimizer_rules())
         .with_scalar_functions(scalar_functions())
         .with_aggregate_functions(aggregate_functions())
         .with_window_functions(all_default_window_functions())
