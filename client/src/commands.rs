@@ -11,12 +11,14 @@ use crate::{
     error::{Error, Exit, Result},
     interrupt::Interrupt,
     job::Job,
-    json::{CommitView, JobView, RawVersionView, RunView, SchemaView, SourceView, TableDetailView, TableView},
+    json::{
+        CommitView, JobView, MarkView, RawVersionView, RunView, SchemaView, SourceView, TableDetailView, TableView,
+    },
     listing,
     output::{Output, printable},
     program::say,
     progress::Progress,
-    report, units,
+    report, spec, units,
     watch::{Ended, OnInterrupt, PATIENCE, follow, submit as submit_job},
 };
 
@@ -157,6 +159,24 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
             let found = scheduler.answer(scheduler.raw().list_versions(v1::ListVersionsRequest { source })).await?;
             context.list::<_, RawVersionView>(&found.versions, listing::raw_versions)
         }
+        Command::Raw(raw) => {
+            let request = spec::mark(&raw)?;
+            let Some(request) = request else {
+                return Err(Error::new("internal", "this command is no question to the scheduler"));
+            };
+            let name = format!("{}@{}", request.source, request.version);
+            let is_taken_back = request.action() == v1::MarkAction::Unskip;
+            let mark = scheduler.answer(scheduler.raw().mark_version(request)).await?.mark.unwrap_or_default();
+            if context.is_json() {
+                return context.output.json(&MarkView::from(&mark));
+            }
+            let told = if is_taken_back {
+                format!("is read again; it was {}", mark.told)
+            } else {
+                format!("is {}", mark.told)
+            };
+            context.output.line(format!("{name} {told}"))
+        }
         Command::Tables(TablesCommand::List) => {
             let found = scheduler.answer(scheduler.catalog().list_tables(v1::ListTablesRequest {})).await?;
             context.list::<_, TableView>(&found.tables, listing::tables)
@@ -202,7 +222,6 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
         Command::Jobs(JobsCommand::Watch { .. })
         | Command::Run { .. }
         | Command::Download { .. }
-        | Command::Raw(RawCommand::Adopt { .. })
         | Command::Load { .. }
         | Command::Merge { .. }
         | Command::Question { .. }

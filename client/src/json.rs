@@ -76,6 +76,8 @@ pub struct JobView {
     checks: Vec<CheckView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     schema: Option<SchemaView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer_rows: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,11 +162,24 @@ impl JobView {
             quarantine: message.quarantine.as_ref().map(QuarantineView::from),
             checks: message.checks.iter().map(CheckView::from).collect(),
             schema: message.schema.as_ref().map(SchemaView::from),
+            skipped: message.skipped.iter().map(SkippedView::from).collect(),
             answer_rows: (!message.answer.is_empty()).then_some(message.answer_rows),
             answer,
             answer_error,
             parts: message.parts.clone(),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct SkippedView {
+    version: String,
+    why: String,
+}
+
+impl From<&v1::SkippedVersion> for SkippedView {
+    fn from(skipped: &v1::SkippedVersion) -> Self {
+        Self { version: skipped.version.clone(), why: skipped.why.clone() }
     }
 }
 
@@ -437,6 +452,7 @@ pub struct SourceView {
     bytes: u64,
     text_bytes: u64,
     copy_bytes: u64,
+    skipped: u32,
 }
 
 impl From<&v1::Source> for SourceView {
@@ -448,6 +464,7 @@ impl From<&v1::Source> for SourceView {
             bytes: source.bytes,
             text_bytes: source.text_bytes,
             copy_bytes: source.copy_bytes,
+            skipped: source.skipped,
         }
     }
 }
@@ -468,6 +485,34 @@ pub struct RawVersionView {
     last_modified: Option<String>,
     downloaded_at: Option<String>,
     splits: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<MarkView>,
+}
+
+/// What was said of a version.
+#[derive(Serialize)]
+pub struct MarkView {
+    told: String,
+    reason: Option<String>,
+    user: Option<String>,
+    at: Option<String>,
+    superseded_by: Option<String>,
+    stands_in_for: Option<String>,
+    dropped: bool,
+}
+
+impl From<&v1::VersionMark> for MarkView {
+    fn from(mark: &v1::VersionMark) -> Self {
+        Self {
+            told: mark.told.clone(),
+            reason: some(mark.reason.clone()),
+            user: some(mark.user.clone()),
+            at: when(mark.at.as_ref()),
+            superseded_by: some(mark.superseded_by.clone()),
+            stands_in_for: some(mark.stands_in_for.clone()),
+            dropped: mark.dropped,
+        }
+    }
 }
 
 impl From<&v1::RawVersion> for RawVersionView {
@@ -486,6 +531,7 @@ impl From<&v1::RawVersion> for RawVersionView {
             last_modified: some(version.last_modified.clone()),
             downloaded_at: when(version.downloaded_at.as_ref()),
             splits: version.splits,
+            mark: version.mark.as_ref().map(MarkView::from),
         }
     }
 }

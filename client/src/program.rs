@@ -123,7 +123,11 @@ async fn execute(arguments: Arguments, output: &mut Output) -> Result<Exit> {
 /// The spec of a command that submits a job.
 fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
     Ok(Some(match command {
-        Command::Run { file, only } => Spec::Pipeline(pipeline::select(pipeline::read(file, embedded)?, only)?),
+        Command::Run { file, only, versions, force } => {
+            let versions = spec::range(versions)?;
+            let selected = pipeline::select(pipeline::read(file, embedded)?, only)?;
+            Spec::Pipeline(pipeline::with_versions(selected, versions, *force))
+        }
         Command::Download { from, to, format, credentials, checksum } => {
             let (credentials, checksum) = (credentials.as_deref(), checksum.as_deref());
             spec::download(from, to, *format, credentials, checksum, embedded)?
@@ -135,7 +139,12 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
         Command::Optimize { table, z_order, target_size, retired_percent } => {
             spec::optimize(table, z_order, *target_size, *retired_percent)?
         }
-        Command::Raw(_) | Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
+        Command::Raw(raw) => {
+            // What is wrong with it is said before anything is started.
+            spec::mark(raw)?;
+            return Ok(None);
+        }
+        Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
     }))
 }
 

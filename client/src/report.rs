@@ -72,6 +72,7 @@ fn remarks(job: &v1::Job) -> Vec<String> {
         lines.push(format!("{name}: {}", quarantined(quarantine)));
     }
     lines.extend(job.checks.iter().map(|check| format!("{name}: {}", failed(check))));
+    lines.extend(job.skipped.iter().map(|skipped| format!("{name}: left out {}", left_out(skipped))));
     lines
 }
 
@@ -90,6 +91,10 @@ fn failed(check: &v1::CheckCount) -> String {
     let example = check.examples.first().map(|example| format!(", first: {}", printable(example))).unwrap_or_default();
     let rows = if check.rows == 1 { "row fails" } else { "rows fail" };
     format!("{} {rows} `{}`{example}", units::count(check.rows), printable(&check.name))
+}
+
+fn left_out(skipped: &v1::SkippedVersion) -> String {
+    format!("{} ({})", printable(&skipped.version), printable(&skipped.why))
 }
 
 fn duration(job: Job<'_>) -> String {
@@ -186,6 +191,7 @@ pub fn details(message: &v1::Job, parts: &[v1::Job], style: Style) -> Result<Str
     for check in &message.checks {
         facts.add("check", failed(check));
     }
+    message.skipped.iter().for_each(|skipped| facts.add("left out", left_out(skipped)));
     if let Some(report) = &message.schema {
         listing::schema_facts(report, &mut facts);
     }

@@ -6,7 +6,8 @@ use trireme_proto::v1::{self, job_spec::Spec};
 
 use crate::{
     arguments::{
-        ClauseArguments, NotMatchedBySource, OnBadRecord, RawFormat, SchemaEvolution, TableArguments, VersionsArguments,
+        ClauseArguments, NotMatchedBySource, OnBadRecord, RangeArguments, RawCommand, RawFormat, SchemaEvolution,
+        TableArguments, VersionsArguments,
     },
     clauses,
     error::{Error, Result},
@@ -43,6 +44,32 @@ pub fn adopt(source: &str, format: Option<RawFormat>) -> Result<Spec> {
     Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format) }))
 }
 
+/// `raw skip`, `unskip`, `supersede` and `drop`; none for other commands.
+pub fn mark(command: &RawCommand) -> Result<Option<v1::MarkVersionRequest>> {
+    let (text, action, reason, by) = match command {
+        RawCommand::Skip { source, reason } => (source, v1::MarkAction::Skip, reason.as_str(), ""),
+        RawCommand::Unskip { source } => (source, v1::MarkAction::Unskip, "", ""),
+        RawCommand::Supersede { source, by, reason } => {
+            (source, v1::MarkAction::Supersede, reason.as_str(), by.as_str())
+        }
+        RawCommand::Drop { source, yes: false, .. } => {
+            return Err(Error::invalid(format!("the files of {source} would be gone for good"))
+                .hint("add --yes if that is meant; `trireme raw skip` only leaves the version out"));
+        }
+        RawCommand::Drop { source, reason, .. } => (source, v1::MarkAction::Drop, reason.as_str(), ""),
+        RawCommand::List | RawCommand::Show { .. } | RawCommand::Adopt { .. } => return Ok(None),
+    };
+    let (source, version) = source_and_version(text)?;
+    if version.is_empty() {
+        return Err(Error::invalid(format!("`{text}` names no version"))
+            .hint(format!("write {source}@VERSION; `trireme raw show {source}` lists the versions")));
+    }
+    // Only from one source to another would it matter which.
+    let by = by.rsplit('@').next().unwrap_or_default().to_string();
+    let user = std::env::var("USER").unwrap_or_default();
+    Ok(Some(v1::MarkVersionRequest { source, version, action: action.into(), reason: reason.to_string(), user, by }))
+}
+
 /// `load`
 pub fn load(table: &TableArguments, primary_key: &[String]) -> Result<Spec> {
     Ok(Spec::Load(v1::Load { spec: Some(table_spec(table, primary_key)?) }))
@@ -58,19 +85,24 @@ pub fn merge(
     let mut spec = table_spec(table, primary_key)?;
     clauses(&mut spec, when)?;
     if let Some(source) = &mut spec.source {
-        source.versions = several(versions)?;
+        source.versions = match versions.all_pending {
+            true => Some(v1::Versions { pending: true, ..v1::Versions::default() }),
+            false => range(&versions.range)?,
+        };
         if source.versions.is_some() && !source.version.is_empty() {
             let both = format!("`--source {}` names one version already", table.source);
-            return Err(Error::invalid(both).hint("leave the `@VERSION` out, or --versions and --all-pending"));
+            return Err(Error::invalid(both).hint("leave the `@VERSION` out, or --versions, --since and --all-pending"));
         }
     }
     Ok(Spec::Merge(v1::Merge { spec: Some(spec) }))
 }
 
-fn several(arguments: &VersionsArguments) -> Result<Option<v1::Versions>> {
-    let Some(range) = &arguments.versions else {
-        return Ok(arguments.all_pending.then(|| v1::Versions { pending: true, ..v1::Versions::default() }));
-    };
+/// `--versions A..B` or `--since A`
+pub fn range(arguments: &RangeArguments) -> Result<Option<v1::Versions>> {
+    if let Some(from) = &arguments.since {
+        return Ok(Some(v1::Versions { from: from.clone(), to: String::new(), pending: false }));
+    }
+    let Some(range) = &arguments.versions else { return Ok(None) };
     let Some((from, to)) = range.split_once("..") else {
         return Err(Error::invalid(format!("--versions: `{range}` is not a range"))
             .hint("write A..B, A.. or ..B; `trireme raw show SOURCE` lists the versions"));
@@ -135,6 +167,7 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         primary_key: primary_key.to_vec(),
         r#where: text(&arguments.predicate),
         order_by: text(&arguments.order_by),
+        earliest_by: text(&arguments.earliest_by),
         schema_evolution: match arguments.schema_evolution {
             Some(SchemaEvolution::AddColumns) => v1::SchemaEvolution::AddColumns,
             None => v1::SchemaEvolution::Unspecified,
@@ -150,6 +183,7 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
         properties: arguments.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
         sort_by: arguments.sort_by.clone(),
+        force: arguments.force,
         ..v1::TableSpec::default()
     })
 }
@@ -254,7 +288,7 @@ mod tests {
             "--where",
             "x > 1",
             "--order-by",
-            "z DESC",
+            "z",
             "--schema",
             "x INT",
             "--format",
@@ -289,7 +323,7 @@ mod tests {
             columns: vec!["x AS y".into(), "z".into()],
             primary_key: vec!["y".into(), "z".into()],
             r#where: "x > 1".into(),
-            order_by: "z DESC".into(),
+            order_by: "z".into(),
             schema_evolution: v1::SchemaEvolution::AddColumns.into(),
             location: None,
             on_bad_record: v1::OnBadRecord::Quarantine.into(),

@@ -79,6 +79,21 @@ impl RawVersion {
         Self(moment.format("%Y%m%dT%H%M%S%3fZ").to_string())
     }
 
+    /// The version of a download that begins now, later than `newest` even when the clock goes back. Errors where there is no later one.
+    pub fn after(now: DateTime<Utc>, newest: Option<&Self>) -> Result<Self> {
+        let now = Self::at(now);
+        let Some(newest) = newest.filter(|newest| **newest >= now) else { return Ok(now) };
+        let tick = newest.moment().and_then(|moment| moment.checked_add_signed(chrono::TimeDelta::milliseconds(1)));
+        // A folder may be named like no moment; its digits still count up.
+        let digits = format!("{:017}", newest.number().saturating_add(1));
+        let counted = format!("{}T{}Z", digits.get(..8).unwrap_or_default(), digits.get(8..).unwrap_or_default());
+        let next = [tick.map(|moment| Self::at(moment).0), Some(counted)].into_iter().flatten();
+        next.filter_map(|text| text.parse::<Self>().ok()).find(|next| next > newest).ok_or_else(|| {
+            Error::new(Code::InvalidSpec, format!("there can be no version after {newest}"))
+                .hint("remove that folder from the raw zone, or name it by the moment of its delivery")
+        })
+    }
+
     /// Its digits as a number, for Delta's `txn` action; order is kept.
     pub fn number(&self) -> i64 {
         self.0.bytes().filter(u8::is_ascii_digit).fold(0, |n, digit| n * 10 + i64::from(digit - b'0'))
@@ -142,6 +157,19 @@ mod tests {
         for bad in ["movies", "a.b.c", "A.b", "a.", ".b", "a.b/c", "../x.y", "a.1b"] {
             assert_eq!(bad.parse::<TableName>().unwrap_err().code, Code::InvalidSpec, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_new_version_is_later_than_all_before_it() {
+        let now = DateTime::from_timestamp_millis(1_700_000_000_123).unwrap();
+        let after = |newest: &str| RawVersion::after(now, Some(&newest.parse().unwrap())).map(|v| v.to_string());
+        assert_eq!(RawVersion::after(now, None).unwrap(), RawVersion::at(now));
+        assert_eq!(after("20231114T221320122Z").unwrap(), "20231114T221320123Z");
+        assert_eq!(after("20231114T221320123Z").unwrap(), "20231114T221320124Z");
+        assert_eq!(after("20991231T235959999Z").unwrap(), "21000101T000000000Z");
+        assert_eq!(after("20251399T000000000Z").unwrap(), "20251399T000000001Z");
+        assert_eq!(after("99991231T235959999Z").unwrap(), "99991231T235960000Z");
+        assert!(after("99999999T999999999Z").is_err());
     }
 
     #[test]

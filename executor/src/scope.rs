@@ -17,18 +17,25 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties, metrics::MetricsSet, repartition::RepartitionExec},
     prelude::SessionConfig,
 };
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use trireme_engine::{Code, Error, plan::TaskScope};
 
-/// An execution engine that gives every task a [`TaskScope`].
+use crate::watch::watched;
+
+/// An execution engine that gives every task a [`TaskScope`], and has its work done by threads of its own.
+///
+/// Ballista aborts a task on the threads that its tasks run on. One that computes without a pause would keep that from happening: so only the waiting
+/// is done there, and the work elsewhere, which is told by its scope and [`watched`].
 pub struct ScopedEngine {
     inner: Arc<dyn ExecutionEngine>,
+    workers: Handle,
 }
 
 impl ScopedEngine {
-    /// Wraps an engine.
-    pub fn new(inner: Arc<dyn ExecutionEngine>) -> Self {
-        Self { inner }
+    /// Wraps an engine; tasks' work is done by this runtime.
+    pub fn new(inner: Arc<dyn ExecutionEngine>, workers: Handle) -> Self {
+        Self { inner, workers }
     }
 }
 
@@ -45,6 +52,8 @@ impl ExecutionEngine for ScopedEngine {
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         check_is_one_partition(&plan)?;
         let partitions = global_output_partition_ids.clone();
+        let scope = TaskScope { cancel: CancellationToken::new(), partitions };
+        let plan = watched(plan, &scope.cancel)?;
         let inner = self.inner.create_query_stage_exec(
             job_id,
             stage_id,
@@ -54,8 +63,7 @@ impl ExecutionEngine for ScopedEngine {
             work_dir,
             config,
         )?;
-        let scope = TaskScope { cancel: CancellationToken::new(), partitions };
-        Ok(Arc::new(ScopedStage { inner, scope: Arc::new(scope) }))
+        Ok(Arc::new(ScopedStage { inner, scope: Arc::new(scope), workers: self.workers.clone() }))
     }
 }
 
@@ -80,6 +88,7 @@ fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
 struct ScopedStage {
     inner: Arc<dyn QueryStageExecutor>,
     scope: Arc<TaskScope>,
+    workers: Handle,
 }
 
 impl Display for ScopedStage {
@@ -108,7 +117,16 @@ impl QueryStageExecutor for ScopedStage {
             context.window_functions().clone(),
             context.runtime_env(),
         );
-        let written = self.inner.execute_query_stage(task_id, Arc::new(context)).await?;
+        let inner = self.inner.clone();
+        let work = self.workers.spawn(async move { inner.execute_query_stage(task_id, Arc::new(context)).await });
+        let written = match AbortOnDropHandle::new(work).await {
+            Ok(written) => written?,
+            // As if it had happened here.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => return Err(Error::new(Code::WorkLost, error.to_string()).into()),
+            },
+        };
         aborted.disarm();
         Ok(written)
     }

@@ -43,6 +43,8 @@ pub(super) struct TableEntry {
     #[serde(default)]
     pub columns: Vec<Spanned<String>>,
     pub order_by: Option<Spanned<String>>,
+    pub latest_by: Option<Spanned<String>>,
+    pub earliest_by: Option<Spanned<String>>,
     pub schema_evolution: Option<Spanned<String>>,
     pub on_bad_record: Option<Spanned<String>>,
     pub max_bad_records: Option<Spanned<u64>>,

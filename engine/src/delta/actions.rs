@@ -171,7 +171,9 @@ impl ActionWriter {
             true => &[Action::Keep],
             false => &[Action::Update, Action::Delete, Action::Close],
         };
-        let keys = rows.after(is_key)?;
+        // A row that comes into a history may be closed already; the one that goes was current.
+        let of_history = self.spec.keys.iter().any(|key| key == IS_CURRENT) && !self.spec.keys_that_stay;
+        let keys = if of_history { rows.before(is_key)? } else { rows.after(is_key)? };
         let keys = keys.project(&keyed(&keys, &self.spec.keys)?)?;
         self.keys.write(&keys).await?;
         let mut written = vec![rows.after(&[Action::Insert, Action::Update, Action::Close])?];

@@ -11,6 +11,7 @@ pub mod infer;
 pub(crate) mod intake;
 pub(crate) mod json;
 pub mod manifest;
+pub mod marks;
 pub(crate) mod packed;
 pub(crate) mod piece;
 pub mod places;
@@ -32,6 +33,7 @@ pub use fetch::{AllowedOrigins, Checksum, FetchOutcome, FetchRequest, Fetched, P
 pub use infer::{JsonType, Kind, Observed, RawSchema};
 pub use intake::CopyPolicy;
 pub use manifest::{Compression, Delivered, JsonLayout, Manifest, Part, RawFormat, Split};
+pub use marks::{Deliveries, Dropped, Mark};
 pub use report::{FieldReport, KindReport, SchemaReport, schema_report};
 pub use source::{RawSource, Tells};
 pub use table::{RawTable, known_columns};

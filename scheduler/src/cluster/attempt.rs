@@ -137,6 +137,7 @@ impl Cluster {
             return Err(Error::new(Code::WorkLost, format!("a stage of {name} was rolled back")));
         }
         progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
+        progress.waits(self.slots.free() == 0 && !progress::has_running_task(graph.as_ref()));
         Ok(())
     }
 }

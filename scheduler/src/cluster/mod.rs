@@ -79,6 +79,8 @@ pub struct Ran {
 pub trait Progress: Send + Sync {
     /// `stages` replaces what was told before of the same attempt.
     fn stages(&self, attempt: u32, stages: Vec<v1::Stage>);
+    /// Whether none of its tasks runs because all slots are taken.
+    fn waits(&self, for_slot: bool);
     /// The attempt was thrown away, for this reason.
     fn discarded(&self, attempt: u32, why: &Error);
 }

@@ -3,7 +3,6 @@
 //! A pattern or a folder is listed by an executor first. Each file is a part, fetched by a task; one that is too large for a task and whose origin sends
 //! ranges is fetched in ranges, by all executors, and joined.
 
-use chrono::Utc;
 use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName,
     raw::{
@@ -76,13 +75,11 @@ impl Worker {
     pub(super) async fn download(&self, download: &Download, job: &JobHandle) -> Result<()> {
         self.check_download(download)?;
         let wanted = Wanted::of(download)?;
-        let current = match self.zone.current(&wanted.source).await? {
-            Some(version) => Some(self.zone.get(&wanted.source, Some(&version)).await?),
-            None => None,
-        };
+        // Also where it was skipped or dropped since: the same bytes again are no news.
+        let current = self.zone.last_delivered(&wanted.source).await?;
         // What was read as another format before is read again.
         let current = current.filter(|current| wanted.format.is_none_or(|format| format == current.format));
-        let version = RawVersion::at(Utc::now());
+        let version = self.zone.next_version(&wanted.source).await?;
         self.zone.download_begins(&wanted.source, &version, &job.id().to_string()).await?;
         let manifest = self.bring(&wanted, &version, current.as_ref(), job).await;
         let manifest = match manifest {

@@ -6,6 +6,7 @@ mod adopt;
 mod apply;
 mod clauses;
 mod download;
+mod failures;
 mod listing;
 mod merge;
 mod optimize;
@@ -138,6 +139,7 @@ impl Work for Worker {
             Some(Spec::Load(load)) => {
                 let spec = table_spec(&load.spec)?;
                 quality::check_spec(spec)?;
+                apply::order_by(spec)?;
                 clauses::refuse_clauses(spec)?;
                 clauses::check_properties(&spec.table.parse()?, spec, None)?;
                 self.check_source(source_of(spec)?, promised).await
@@ -145,6 +147,7 @@ impl Work for Worker {
             Some(Spec::Merge(merge)) => {
                 let spec = table_spec(&merge.spec)?;
                 quality::check_spec(spec)?;
+                apply::order_by(spec)?;
                 if spec.primary_key.is_empty() {
                     return Err(Error::new(
                         Code::InvalidSpec,

@@ -28,7 +28,7 @@ use trireme_proto::v1::{self, OnBadRecord, OnFailure, TableSpec};
 
 use super::{
     Worker,
-    apply::{Application, Written},
+    apply::{Application, Mode, Written},
 };
 use crate::jobs::JobHandle;
 
@@ -280,14 +280,18 @@ impl Worker {
         }
         let Application { spec, manifest, label, job, name, .. } = application;
         let table = quarantine::table_of(name)?;
-        let Some(txn) = &label.txn else {
-            return Err(Error::new(Code::Internal, "a load or merge without a transaction"));
+        let Some(delivery) = &label.delivery else {
+            return Err(Error::new(Code::Internal, "a load or merge of no delivery"));
         };
-        // A load's own application id is that of all versions, but each has its own bad records.
-        let (mode, version) = (application.mode, &manifest.version);
-        let app_id = format!("trireme:quarantine:{}:{mode:?}:{}@{version}:{}", spec.table, manifest.source, txn.app_id);
-        let label =
-            commit::CommitLabel { txn: Some(Txn { app_id, version: txn.version }), newest: None, ..label.clone() };
+        // Records are bad once, however often their version is applied again.
+        let (mode, version, source) = (application.mode, &manifest.version, &manifest.source);
+        let work = match mode {
+            Mode::Load => format!("trireme:load:{source}:{}", delivery.digest),
+            Mode::Merge => format!("trireme:merge:{source}@{version}:{}", delivery.digest),
+        };
+        let app_id = format!("trireme:quarantine:{}:{mode:?}:{source}@{version}:{work}", spec.table);
+        let txn = Some(Txn { app_id, version: version.number() });
+        let label = commit::CommitLabel { txn, delivery: None, ..label.clone() };
         let mut attempt = 1;
         let committed = loop {
             match self.append_bad(&table, files.clone(), &label).await {
