@@ -16,7 +16,7 @@ use datafusion::{
     prelude::SessionConfig,
 };
 
-use crate::{error::Result, sql};
+use crate::{error::Result, plan::physical_optimizer_rules, sql};
 
 /// The name of the catalog that plans read tables from; schemas and tables in it are those of the storage root.
 pub const CATALOG: &str = "trireme";
@@ -30,8 +30,8 @@ pub struct SessionOptions {
     pub target_partitions: usize,
     /// Rows in a batch.
     pub batch_size: usize,
-    /// Bytes of files below which a scan is not split.
-    pub split_bytes: u64,
+    /// Files of a table that are smaller than that, bytes of all together, are one partition.
+    pub smallest_split: u64,
     /// A build side of a join that is at most so big goes to every executor whole instead of both sides being shuffled.
     pub broadcast_bytes: u64,
 }
@@ -42,14 +42,12 @@ impl Default for SessionOptions {
             time_zone: "UTC".into(),
             target_partitions: 16,
             batch_size: 8192,
-            split_bytes: SPLIT_BYTES,
+            smallest_split: 10 << 20,
             broadcast_bytes: BROADCAST_BYTES,
         }
     }
 }
 
-/// DataFusion's own.
-const SPLIT_BYTES: u64 = 10 << 20;
 /// What a join broadcasts at most, in bytes and rows.
 const BROADCAST_BYTES: u64 = 64 << 20;
 const BROADCAST_ROWS: u64 = 1_000_000;
@@ -71,8 +69,10 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .with_ballista_broadcast_join_threshold_rows(broadcast_rows as usize)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", options.broadcast_bytes)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", broadcast_rows)
-        .set_u64("datafusion.optimizer.repartition_file_min_size", options.split_bytes)
+        .set_u64("datafusion.optimizer.repartition_file_min_size", options.smallest_split)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        // Ballista takes such a repartition away; one that is added when a stage is optimized again would mix the rows of a sorted partition.
+        .set_bool("datafusion.optimizer.enable_round_robin_repartition", false)
         .set_str("datafusion.execution.time_zone", &options.time_zone)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
 }
@@ -88,6 +88,7 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(ballista_default_optimizer_rules())
+        .with_physical_optimizer_rules(physical_optimizer_rules())
         .with_scalar_functions(scalar_functions())
         .with_aggregate_functions(aggregate_functions())
         .with_window_functions(all_default_window_functions())

@@ -11,13 +11,14 @@ use ballista_core::{
 };
 use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
 use datafusion::{
+    common::{internal_err, tree_node::TreeNode},
     error::Result,
     execution::TaskContext,
-    physical_plan::{ExecutionPlan, metrics::MetricsSet},
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties, metrics::MetricsSet, repartition::RepartitionExec},
     prelude::SessionConfig,
 };
 use tokio_util::sync::CancellationToken;
-use trireme_engine::plan::TaskScope;
+use trireme_engine::{Code, Error, plan::TaskScope};
 
 /// An execution engine that gives every task a [`TaskScope`].
 pub struct ScopedEngine {
@@ -42,6 +43,7 @@ impl ExecutionEngine for ScopedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        check_is_one_partition(&plan)?;
         let partitions = global_output_partition_ids.clone();
         let inner = self.inner.create_query_stage_exec(
             job_id,
@@ -55,6 +57,23 @@ impl ExecutionEngine for ScopedEngine {
         let scope = TaskScope { cancel: CancellationToken::new(), partitions };
         Ok(Arc::new(ScopedStage { inner, scope: Arc::new(scope) }))
     }
+}
+
+/// An error if a task would run more than the one partition that is its own: rows would come twice, once from every task.
+///
+/// Ballista takes the other partitions out of a task's plan (`restrict_plan_to_partitions`), but leaves what it can't take out, without a word.
+fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let [input] = plan.children()[..] else { return internal_err!("a stage's writer has one input") };
+    let partitions = input.output_partitioning().partition_count();
+    // Ballista writes several empty partitions as one that is dealt out.
+    let deals = input.exists(|node| Ok(node.is::<RepartitionExec>()))?;
+    if partitions > 1 && !deals {
+        let error = Error::new(Code::Internal, format!("a task has {partitions} partitions instead of its own one"));
+        return Err(error
+            .hint("this query can't be cut into tasks: write it in another way, and tell us of it")
+            .into());
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -94,8 +113,10 @@ impl QueryStageExecutor for ScopedStage {
         Ok(written)
     }
 
+    /// None: nothing reads them, they stay in the scheduler's memory, and tasks of one stage may have plans of different shapes (branches of a union),
+    /// which the scheduler takes for an error, after which the stage never ends.
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
-        self.inner.collect_plan_metrics()
+        Vec::new()
     }
 
     fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {

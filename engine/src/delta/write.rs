@@ -153,7 +153,7 @@ impl DeltaWriteExec {
             Boundedness::Bounded,
         );
         // Rows are written in the order in which they come, so a sort below is there for a reason.
-        let asked = Asked::of(&input);
+        let asked = Asked::in_order(&input);
         Ok(Self { input, spec, schema, asked, properties: Arc::new(properties) })
     }
 
