@@ -30,8 +30,8 @@ pub struct SessionOptions {
     pub target_partitions: usize,
     /// Rows in a batch.
     pub batch_size: usize,
-    /// Bytes of files below which a scan is not split.
-    pub split_bytes: u64,
+    /// Files of a table that are smaller than that, bytes of all together, are one partition.
+    pub smallest_split: u64,
     /// A build side of a join that is at most so big goes to every executor whole instead of both sides being shuffled.
     pub broadcast_bytes: u64,
 }
@@ -42,14 +42,12 @@ impl Default for SessionOptions {
             time_zone: "UTC".into(),
             target_partitions: 16,
             batch_size: 8192,
-            split_bytes: SPLIT_BYTES,
+            smallest_split: 10 << 20,
             broadcast_bytes: BROADCAST_BYTES,
         }
     }
 }
 
-/// DataFusion's own.
-const SPLIT_BYTES: u64 = 10 << 20;
 /// What a join broadcasts at most, in bytes and rows.
 const BROADCAST_BYTES: u64 = 64 << 20;
 const BROADCAST_ROWS: u64 = 1_000_000;
@@ -71,7 +69,7 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .with_ballista_broadcast_join_threshold_rows(broadcast_rows as usize)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", options.broadcast_bytes)
         .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", broadcast_rows)
-        .set_u64("datafusion.optimizer.repartition_file_min_size", options.split_bytes)
+        .set_u64("datafusion.optimizer.repartition_file_min_size", options.smallest_split)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
         // Ballista takes such a repartition away; one that is added when a stage is optimized again would mix the rows of a sorted partition.
         .set_bool("datafusion.optimizer.enable_round_robin_repartition", false)

@@ -80,13 +80,13 @@ pub struct Settings {
     #[arg(long, default_value_t = 0)]
     pub target_partitions: usize,
 
-    /// Bytes of raw files or tables that are worth a task of their own; work on less is done by one
+    /// Bytes of tables that are worth a task of their own: a query over fewer has fewer partitions
     #[arg(long, default_value = "4MiB", value_parser = parse_size)]
-    pub task_size: u64,
+    pub task_bytes: u64,
 
     /// Bytes of a join's smaller side up to which it goes to every executor whole; above, both sides are shuffled
     #[arg(long, default_value = "64MiB", value_parser = parse_size)]
-    pub broadcast_size: u64,
+    pub broadcast_bytes: u64,
 
     /// Raw bytes between two places where a task may begin to read
     #[arg(long, default_value = "16MiB", value_parser = parse_size)]

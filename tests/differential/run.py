@@ -50,11 +50,11 @@ class Run:
         self.names = 0
         self.pool = concurrent.futures.ThreadPoolExecutor(4)
         lake = os.path.join(self.folder, "many", "lake", "tables")
-        small = ["--task-size", "1B"]
+        small = ["--task-bytes", "1B"]
         clusters = [
             ("one", dict(executors=1, vcores=1, flags=["--target-partitions", "1"])),
             ("many", dict(executors=2, vcores=2, flags=small)),
-            ("shuffled", dict(executors=2, vcores=1, flags=[*small, "--broadcast-size", "1B", "--target-partitions", "3"], tables=lake)),
+            ("shuffled", dict(executors=2, vcores=1, flags=[*small, "--broadcast-bytes", "1B", "--target-partitions", "3"], tables=lake)),
         ]
         self.clusters = []
         os.makedirs(lake)

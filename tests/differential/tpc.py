@@ -176,7 +176,7 @@ def main():
     tables = [name for (name,) in db.sql("SELECT table_name FROM duckdb_tables()").fetchall()]
     clusters = [
         Cluster("one", arguments.bin, folder, 1, 1, ["--target-partitions", "1"]),
-        Cluster("four", arguments.bin, folder, 2, 2, ["--target-partitions", "4", "--task-size", "64KiB"]),
+        Cluster("four", arguments.bin, folder, 2, 2, ["--target-partitions", "4", "--task-bytes", "64KiB"]),
     ]
     for cluster in clusters:
         for table in tables:

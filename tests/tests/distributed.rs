@@ -7,8 +7,8 @@ use trireme_tests::cluster::{Cluster, Options};
 
 /// Two clusters over the same rows: every byte of a table is a task's, or all of them are one task's.
 fn clusters() -> [Cluster; 2] {
-    ["1B", "1GiB"].map(|task_size| {
-        let flags = ["--target-partitions", "4", "--task-size", task_size];
+    ["1B", "1GiB"].map(|task_bytes| {
+        let flags = ["--target-partitions", "4", "--task-bytes", task_bytes];
         let cluster = Cluster::start(Options { scheduler: flags.map(String::from).to_vec(), ..Options::default() });
         // Three files each, so that even so small tables are several tasks'.
         let text = |from: i64, to: i64, line: &dyn Fn(i64) -> Value| {

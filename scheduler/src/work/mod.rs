@@ -35,7 +35,7 @@ use crate::{
 
 pub use listing::Listing;
 pub use query::Queries;
-pub use session::{Cuts, Sessions};
+pub use session::{Planning, Sessions};
 
 /// Sizes and limits of the work.
 #[derive(Debug, Clone)]
