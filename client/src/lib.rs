@@ -25,4 +25,5 @@ mod output;
 mod progress;
 mod report;
 mod spec;
+mod text;
 mod units;

@@ -9,7 +9,7 @@ use arrow::{
 };
 use datafusion::{error::Result as DataFusionResult, execution::memory_pool::MemoryReservation};
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use object_store::{ObjectStore, path::Path};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
         places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
         stored::{Stored, TextFile},
     },
+    storage::{in_folder, parse_path},
 };
 
 /// Bytes of a record's text that are kept, at most.
@@ -135,8 +136,8 @@ impl BadRows {
         };
         let end = rows.iter().map(|row| row.text.end).max().unwrap_or(first.start);
         let bytes = if end > first.start {
-            let folder = Path::parse(&self.folder).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-            let path = folder.join(part.as_str());
+            let folder = parse_path(&self.folder)?;
+            let path = in_folder(&folder, part);
             let manifest = RawZone::manifest_beside(store.as_ref(), &path).await?;
             let found = manifest.parts.iter().find(|found| found.text_name() == *part);
             let stored = found.map_or(Stored::Plain, |found| Stored::of(found, &RawZone::folder_of(&path)));

@@ -7,9 +7,11 @@ use std::{
 };
 
 use datafusion::{
+    arrow::datatypes::Schema,
+    common::DFSchema,
     datasource::provider_as_source,
     functions_window::expr_fn::row_number,
-    logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
+    logical_expr::{EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
     prelude::SessionContext,
 };
 use deltalake_core::kernel::{Add, StructType};
@@ -19,17 +21,21 @@ use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
         Clauses, CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
+        clauses::{IS_CURRENT, VALID_FROM, VALID_TO},
         commit, feature, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden, sort_partitions},
     },
+    names::OURS,
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
     sql,
+    storage::in_folder,
 };
 use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{
     Worker,
     clauses::{self, check_properties, clauses_of},
+    download::options_of,
     merge::Searched,
     quality::{self, Columns, Counted, told_rows},
     report::{metrics, sum},
@@ -109,6 +115,10 @@ impl Worker {
     async fn apply_version(&self, spec: &TableSpec, mode: Mode, manifest: Manifest, job: &JobHandle) -> Result<()> {
         let started = Instant::now();
         let name: TableName = spec.table.parse()?;
+        let given = options_of(source_of(spec)?.text.as_ref());
+        given.check_format(manifest.format, &format!("{}@{}", manifest.source, manifest.version))?;
+        let options = given.over(&manifest.options)?;
+        let manifest = manifest.read_with(options)?;
         let txn = txn(spec, mode, &manifest);
         if let Some(table) = Table::open(&self.storage, &name).await?
             && table.applied(&txn.app_id).await? == Some(txn.version)
@@ -124,7 +134,13 @@ impl Worker {
         let clauses = clauses_of(spec, Some(&manifest.version))?;
         let mut application = Application { spec, mode, name, manifest, label, session, job, clauses };
 
-        let written = self.write_source(&application).await?;
+        let written = match self.write_source(&application).await {
+            Err(error) if error.code == Code::EmptySource && application.manifest.records() == Some(0) => {
+                job.update(|job| job.outcome = Outcome::NothingDelivered.into());
+                return Ok(());
+            }
+            written => written?,
+        };
         let mut attempt = 1;
         loop {
             application.label.execution = started.elapsed();
@@ -246,7 +262,15 @@ impl Worker {
             "" => None,
             ddl => Some(sql::parse_schema(ddl)?),
         };
-        let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
+        let known = match known_columns(&self.zone, manifest, declared.as_ref()).await {
+            // Nobody knows the columns of what is not there; the table's are right for no row.
+            Err(error) if error.code == Code::EmptySource && manifest.records() == Some(0) => {
+                let table = Table::open(&self.storage, &application.name).await?.ok_or(error)?;
+                return Ok((no_rows(&table, spec)?, Vec::new()));
+            }
+            known => known?,
+        };
+        let schema = match known {
             Some(schema) => schema,
             None => {
                 let lenient = spec.on_bad_record() == OnBadRecord::Quarantine;
@@ -262,7 +286,8 @@ impl Worker {
         let planned = Columns::plan(&session.state(), &schema, spec)?;
         check_key_names(spec, &planned.columns)?;
         let tells = planned.tells(spec);
-        let raw = RawTable::new(self.zone.clone(), manifest.clone(), schema).telling(tells)?;
+        let raw =
+            RawTable::new(self.zone.clone(), manifest.clone(), schema).declared(declared.is_some()).telling(tells);
         let mut scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(raw)), None)?;
         let (rows, counted) = if tells == Tells::Nothing {
             let mut keep = planned.filter.map(Expr::is_true);
@@ -302,8 +327,9 @@ impl Worker {
             .order_by(vec![ident(column).sort(!ascending, false)])
             .build()?;
         let names: Vec<Expr> = names.iter().map(|name| ident(*name)).collect();
-        let ranked = rows.window(vec![rank.alias("__rank")])?;
-        let latest = ident("__rank").eq(lit(1_u64)).alias(LATEST_COLUMN);
+        let number = format!("{OURS}rank");
+        let ranked = rows.window(vec![rank.alias(&number)])?;
+        let latest = ident(number).eq(lit(1_u64)).alias(LATEST_COLUMN);
         Ok((ranked.project(names.into_iter().chain([latest]))?.build()?, counted))
     }
 
@@ -355,9 +381,8 @@ impl Worker {
     pub(super) async fn discard_files(&self, name: &TableName, files: &[Add]) {
         let folder = self.storage.table_path(name);
         for add in files {
-            let file = object_store::path::Path::from_iter(
-                folder.parts().chain(object_store::path::Path::from(add.path.as_str()).parts()).collect::<Vec<_>>(),
-            );
+            // The name of a file of ours has no folder in it.
+            let file = in_folder(&folder, &add.path);
             if let Err(error) = self.storage.store().delete(&file).await {
                 tracing::debug!(%file, %error, "an uncommitted file was left behind");
             }
@@ -408,6 +433,16 @@ fn already_applied(job: &JobHandle, version: u64) {
     });
 }
 
+/// No rows of a table's columns, but for those that history adds.
+fn no_rows(table: &Table, spec: &TableSpec) -> Result<LogicalPlan> {
+    let columns = schema::to_arrow(&table.schema())?;
+    let added = [VALID_FROM, VALID_TO, IS_CURRENT];
+    let own = |name: &str| spec.history.is_none() || !added.contains(&name);
+    let fields: Vec<_> = columns.fields().iter().filter(|field| own(field.name())).cloned().collect();
+    let schema = DFSchema::try_from(Schema::new(fields))?;
+    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema) }))
+}
+
 /// What makes two runs the same work: mode, raw version, and everything in the spec that decides about rows.
 fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
     use sha2::{Digest, Sha256};
@@ -419,6 +454,7 @@ fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
         spec.order_by.clone(),
         reference.schema,
     ];
+    parts.extend(options_of(reference.text.as_ref()).told());
     parts.extend(quality::digest_parts(spec));
     parts.extend(clauses::digest_parts(spec));
     // It changes no row, so a merge that has it does not apply again what was applied without it; a load that has it is there to sort.

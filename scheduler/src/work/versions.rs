@@ -18,7 +18,7 @@ impl Worker {
         let source: SourceName = reference.source.parse()?;
         let Some(versions) = &reference.versions else {
             let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
-            return Ok(vec![self.manifest(&source, version.as_ref(), reference.format, job).await?]);
+            return Ok(vec![self.manifest(&source, version.as_ref(), reference, job).await?]);
         };
         check_versions(reference)?;
         let mut wanted = self.zone.list_versions(&source).await?;
@@ -36,7 +36,7 @@ impl Worker {
             }
         }
         if wanted.is_empty() {
-            return Ok(vec![self.manifest(&source, None, reference.format, job).await?]);
+            return Ok(vec![self.manifest(&source, None, reference, job).await?]);
         }
         let mut manifests = Vec::with_capacity(wanted.len());
         for version in &wanted {
