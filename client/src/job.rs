@@ -34,6 +34,7 @@ impl Job<'_> {
             Outcome::Applied => Some("applied"),
             Outcome::AlreadyCurrent => Some("already current"),
             Outcome::AlreadyApplied => Some("already applied"),
+            Outcome::NothingDelivered => Some("nothing was delivered yet"),
         }
     }
 

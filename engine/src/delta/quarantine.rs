@@ -9,7 +9,7 @@ use arrow::{
 };
 use datafusion::{error::Result as DataFusionResult, execution::memory_pool::MemoryReservation};
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use object_store::{ObjectStore, path::Path};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,6 +25,7 @@ use crate::{
         places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
         stored::{Stored, TextFile},
     },
+    storage::{in_folder, parse_path},
 };
 
 /// Bytes of a record's text that are kept, at most.
@@ -166,9 +167,8 @@ impl BadRows {
         Ok(rows.iter().map(|row| String::from_utf8_lossy(text(row)).into_owned()).collect())
     }
 
-    fn path(&self, part: &str) -> Result<Path> {
-        let folder = Path::parse(&self.folder).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-        Ok(folder.join(part))
+    fn path(&self, part: &str) -> Result<object_store::path::Path> {
+        Ok(in_folder(&parse_path(&self.folder)?, part))
     }
 
     fn rows(

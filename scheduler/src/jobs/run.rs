@@ -296,6 +296,7 @@ fn outcome(parts: &[Arc<Job>]) -> Outcome {
         () if has(Outcome::Applied) => Outcome::Applied,
         () if has(Outcome::AlreadyApplied) => Outcome::AlreadyApplied,
         () if has(Outcome::AlreadyCurrent) => Outcome::AlreadyCurrent,
+        () if has(Outcome::NothingDelivered) => Outcome::NothingDelivered,
         () => Outcome::Unspecified,
     }
 }

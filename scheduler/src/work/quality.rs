@@ -17,6 +17,7 @@ use trireme_engine::{
         quarantine::BadRows,
         write::{KEEP_COLUMN, REASON_COLUMN, check_column},
     },
+    names::{OURS, check_columns},
     raw::{
         Manifest, RawFormat, SchemaReport, Tells,
         places::{BAD_COLUMN, place_fields},
@@ -69,6 +70,8 @@ impl Columns {
     pub fn plan(state: &SessionState, raw: &Schema, spec: &TableSpec) -> Result<Self> {
         let filter = (!spec.r#where.is_empty()).then_some(spec.r#where.as_str());
         let (columns, filter) = sql::plan_columns(state, raw, &spec.columns, filter)?;
+        let names: Vec<String> = columns.iter().map(|column| column.schema_name().to_string()).collect();
+        check_columns(&format!("table {}", spec.table), names.iter().map(String::as_str))?;
         let (columns, strict) = sql::take_strict_casts(columns)?;
         let (mut filter, strict_filter) = sql::take_strict_casts(filter.into_iter().collect())?;
         Ok(Self { columns, filter: filter.pop(), strict, strict_filter })
@@ -108,7 +111,7 @@ pub fn told_rows(
     let mut demands = Vec::new();
     let casts = strict_filter.into_iter().map(|cast| (cast, true)).chain(strict.into_iter().map(|cast| (cast, false)));
     for (at, (cast, always)) in casts.enumerate() {
-        let column = format!("__strict_{at}");
+        let column = format!("{OURS}strict_{at}");
         told.push(cast.failure.alias(&column));
         demands.push(Demand { label: cast.label, on_failure: on_cast, failure: ident(column), always });
     }
