@@ -15,6 +15,7 @@ use super::{
     dialect::SparkDialect,
     names,
     reads::{check_query, table_of},
+    relations::generator_of,
 };
 use crate::{
     error::{Code, Error, Result},
@@ -321,6 +322,7 @@ fn output_names(select: &Select) -> Vec<OutputName> {
 /// What a SELECT item's column is called.
 pub(super) fn output_name(item: &SelectItem) -> OutputName {
     match item {
+        item if generator_of(item).is_some() => OutputName::All,
         SelectItem::UnnamedExpr(expr) => OutputName::Named(natural_name(expr).unwrap_or_else(|| expr.to_string())),
         SelectItem::ExprWithAlias { alias, .. } => OutputName::Named(alias.value.clone()),
         SelectItem::ExprWithAliases { .. } | SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {

@@ -3,5 +3,7 @@
 mod arrays;
 mod operators;
 mod relations;
+mod subqueries;
+mod syntax;
 mod text;
 mod times;
