@@ -249,11 +249,15 @@ Text output ends after 10,000 rows; --output json prints all, one object a line.
 
 Examples:
   trireme sql 'SELECT title, size_mb FROM stream.movies ORDER BY size_mb DESC LIMIT 5'
-  trireme --output json sql 'SELECT * FROM stream.streams' > streams.ndjson")]
+  trireme --output json sql 'SELECT * FROM stream.streams' > streams.ndjson
+  trireme sql --functions")]
     Sql {
         /// One SELECT, or EXPLAIN of one
-        #[arg(value_name = "SELECT", allow_hyphen_values = true)]
-        sql: String,
+        #[arg(value_name = "SELECT", allow_hyphen_values = true, required_unless_present = "functions")]
+        sql: Option<String>,
+        /// List the functions of SQL, with an example of each and what differs from Spark, instead
+        #[arg(long, conflicts_with = "sql")]
+        functions: bool,
     },
     /// Look at jobs, wait for them, end them
     #[command(subcommand)]

@@ -140,7 +140,7 @@ pub async fn look(context: &mut Context<'_>, command: Command) -> Result<Exit> {
 async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
     let scheduler = context.scheduler.clone();
     match command {
-        Command::Sql { sql } => rows(context, sql).await,
+        Command::Sql { sql, .. } => rows(context, sql.unwrap_or_default()).await,
         Command::Raw(RawCommand::List) => {
             let found = scheduler.answer(scheduler.raw().list_sources(v1::ListSourcesRequest {})).await?;
             context.list::<_, SourceView>(&found.sources, listing::sources)

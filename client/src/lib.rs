@@ -16,6 +16,7 @@ pub mod watch;
 mod arguments;
 mod clauses;
 mod commands;
+mod functions;
 mod grid;
 mod json;
 mod listing;

@@ -15,6 +15,7 @@ use crate::{
     connection::{DEFAULT_URL, Scheduler, token_from_environment},
     embedded::{Embedded, Settings},
     error::{Error, Exit, Result},
+    functions,
     grid::Layout,
     interrupt::Interrupt,
     json::ErrorDocument,
@@ -89,6 +90,11 @@ pub(crate) fn say(error: &Error) {
 
 async fn execute(arguments: Arguments, output: &mut Output) -> Result<Exit> {
     let Arguments { global, command } = arguments;
+    // The list is part of the program.
+    if let Command::Sql { functions: true, .. } = &command {
+        functions::list(output, global.output)?;
+        return Ok(Exit::Done);
+    }
     // What is wrong on this side is found before anything is started.
     let spec = spec_of(&command, global.embedded)?;
     let token = token_from_environment()?;

@@ -2,6 +2,10 @@
 //!
 //! Nothing here depends on the rest of Trireme, so any Rust program can talk to a scheduler with this crate alone.
 
+mod functions;
+
+pub use functions::{SqlFunction, sql_functions};
+
 /// Messages, clients and servers of `trireme.v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 #[rustfmt::skip]

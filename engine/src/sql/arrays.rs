@@ -213,7 +213,16 @@ impl HigherOrderUDFImpl for Fold {
     }
 
     fn return_field_from_args(&self, args: HigherOrderReturnFieldArgs) -> Result<FieldRef> {
-        let (_, start, _, finish) = fold_args(args.arg_fields)?;
+        let (_, start, merge, finish) = fold_args(args.arg_fields)?;
+        let (from, to) = (merge.data_type(), start.data_type());
+        // A narrower start would cut off what is added; Spark refuses it.
+        if to.is_integer() && (from.is_floating() || from.is_decimal() || (*from == DataType::Int64 && to != from)) {
+            return Err(wrong_call(format!(
+                "aggregate starts with {} but its lambda gives {}; CAST the start",
+                super::types::type_name(to),
+                super::types::type_name(from)
+            )));
+        }
         Ok(Arc::new(Field::new("", finish.unwrap_or(start).data_type().clone(), true)))
     }
 

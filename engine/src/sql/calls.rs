@@ -29,16 +29,13 @@ pub(crate) const CAST: &str = " cast";
 pub(crate) const STRICT_CAST: &str = " strict cast";
 
 /// The functions that are planned here, or in `calls_time`.
-pub(crate) const NAMES: [&str; 80] = [
+pub(crate) const NAMES: &[&str] = &[
     "add_months",
     "array_join",
-    "array_position",
     "array_size",
-    "array_sort",
     "bigint",
     "binary",
     "boolean",
-    "concat",
     "curdate",
     "current_date",
     "current_timestamp",
@@ -59,7 +56,6 @@ pub(crate) const NAMES: [&str; 80] = [
     "decimal",
     "double",
     "e",
-    "element_at",
     "float",
     "from_unixtime",
     "get",
@@ -69,9 +65,7 @@ pub(crate) const NAMES: [&str; 80] = [
     "isnotnull",
     "isnull",
     "last_day",
-    "left",
     "ln",
-    "locate",
     "log",
     "log10",
     "log2",
@@ -81,15 +75,9 @@ pub(crate) const NAMES: [&str; 80] = [
     "next_day",
     "now",
     "quarter",
-    "rand",
-    "random",
     "replace",
-    "reverse",
-    "right",
     "second",
-    "sequence",
     "smallint",
-    "sort_array",
     "string",
     "timestamp",
     "timestamp_micros",
@@ -139,6 +127,9 @@ impl SparkPlanner {
     /// Plans a call of one of [`NAMES`].
     pub(super) fn plan_call(&self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
         let call = Call { planner: self, name, schema };
+        if let Some(planned) = call.spark(&args)? {
+            return Ok(planned);
+        }
         if let Some(planned) = call.implicit(&args)? {
             return Ok(planned);
         }
@@ -182,10 +173,6 @@ impl Call<'_> {
         }
     }
 
-    fn is_list(&self, expr: &Expr) -> Result<bool> {
-        Ok(is_list(&self.type_of(expr)?))
-    }
-
     /// The error of a call with a wrong number of arguments.
     pub(super) fn wrong_count<T>(&self, args: &[Expr]) -> Result<T> {
         let count = match args.len() {
@@ -211,7 +198,6 @@ impl Call<'_> {
             ("isnull", [value]) => Ok(value.clone().is_null()),
             ("isnotnull", [value]) => Ok(value.clone().is_not_null()),
             ("e", []) => Ok(lit(std::f64::consts::E)),
-            ("rand" | "random", []) => self.function("random", vec![]),
             ("log", [base, value]) => {
                 let [base, value] = [self.cast(base, &DataType::Float64)?, self.cast(value, &DataType::Float64)?];
                 let log = self.function("log", vec![base.clone(), value.clone()])?;
@@ -223,21 +209,12 @@ impl Call<'_> {
                 when(value.gt(lit(0.0)), log).end()
             }
             ("md5", [value]) => self.cast(&self.function("md5", vec![self.text(value)?])?, &DataType::Utf8),
-            ("concat", parts) => self.concat(parts),
-            ("reverse", [value]) if self.is_list(value)? => self.function("array_reverse", args),
-            ("reverse", [value]) => self.function("reverse", vec![self.text(value)?]),
-            ("left" | "right", [value, length]) => {
-                let length = self.cast(length, &DataType::Int64)?;
-                let part = self.function(self.name, vec![self.text(value)?, length.clone()])?;
-                when(length.clone().gt(lit(0i64)), part).when(length.is_not_null(), lit("")).end()
-            }
             ("replace", [value, search]) => {
                 self.function("replace", vec![self.text(value)?, self.text(search)?, lit("")])
             }
             ("replace", [value, search, with]) => {
                 self.function("replace", vec![self.text(value)?, self.text(search)?, self.text(with)?])
             }
-            ("locate", [search, value]) => self.function("strpos", vec![self.text(value)?, self.text(search)?]),
             ("array_join", [array, rest @ ..]) if matches!(rest.len(), 1 | 2) => {
                 let array = self.cast(array, &super::types::list_of(DataType::Utf8, true))?;
                 self.function("array_to_string", [std::slice::from_ref(&array), rest].concat())
@@ -247,60 +224,8 @@ impl Call<'_> {
                 let size = self.function("size", vec![array.clone()])?;
                 when(array.clone().is_not_null(), size).end()
             }
-            ("array_position", [array, value]) => {
-                let found = self.cast(&self.function("array_position", args.clone())?, &DataType::Int64)?;
-                let known = array.clone().is_not_null().and(value.clone().is_not_null());
-                when(known, self.function("coalesce", vec![found, lit(0i64)])?).end()
-            }
-            ("array_sort", [array]) => self.sort(array, "ASC", "NULLS LAST"),
-            ("sort_array", [array]) => self.sort(array, "ASC", "NULLS FIRST"),
-            ("sort_array", [array, Expr::Literal(ScalarValue::Boolean(Some(ascending)), _)]) => {
-                if *ascending {
-                    self.sort(array, "ASC", "NULLS FIRST")
-                } else {
-                    self.sort(array, "DESC", "NULLS LAST")
-                }
-            }
-            ("sequence", [start, stop]) => {
-                let step = if matches!(self.type_of(start)?, DataType::Date32 | DataType::Timestamp(..)) {
-                    lit(ScalarValue::new_interval_mdn(0, 1, 0))
-                } else {
-                    when(start.clone().lt_eq(stop.clone()), lit(1i64)).otherwise(lit(-1i64))?
-                };
-                self.function("generate_series", vec![start.clone(), stop.clone(), step])
-            }
-            ("sequence", [_, _, _]) => self.function("generate_series", args),
-            ("element_at", [map, key]) if matches!(self.type_of(map)?, DataType::Map(..)) => {
-                self.function("get_field", vec![map.clone(), key.clone()])
-            }
-            ("element_at", [_, _]) => self.function("array_element", args),
             ("get", [array, index]) => self.item(array, index),
             (_, args) => self.wrong_count(args),
-        }
-    }
-
-    fn sort(&self, array: &Expr, order: &str, nulls: &str) -> Result<Expr> {
-        self.function("array_sort", vec![array.clone(), lit(order), lit(nulls)])
-    }
-
-    /// `concat` of arrays or of anything as text; null if one part is.
-    fn concat(&self, parts: &[Expr]) -> Result<Expr> {
-        let mut arrays = 0;
-        for part in parts {
-            arrays += usize::from(self.is_list(part)?);
-        }
-        if arrays == 0 {
-            let parts = parts.iter().map(|part| self.text(part)).collect::<Result<Vec<_>>>()?;
-            return self.function("concat", parts);
-        }
-        if arrays < parts.len() {
-            return Err(wrong_call("concat takes arrays or texts, not both"));
-        }
-        let known = parts.iter().map(|part| part.clone().is_not_null()).reduce(Expr::and);
-        let all = self.function("array_concat", parts.to_vec())?;
-        match known {
-            Some(known) => when(known, all).end(),
-            None => Ok(all),
         }
     }
 
@@ -324,7 +249,12 @@ pub(super) fn plan_item(planner: &SparkPlanner, array: &Expr, index: &Expr, sche
     let call = Call { planner, name: "[]", schema };
     let data_type = call.type_of(array)?;
     match &data_type {
-        DataType::Map(..) => call.function("get_field", vec![array.clone(), index.clone()]),
+        DataType::Map(entries, _) => match (entries.data_type(), call.type_of(index)?) {
+            (DataType::Struct(pair), key) if pair.first().is_some_and(|own| *own.data_type() == key) => {
+                call.function("get_field", vec![array.clone(), index.clone()])
+            }
+            _ => call.function("map_value", vec![array.clone(), index.clone()]),
+        },
         list if is_list(list) => call.item(array, index),
         other => Err(wrong_call(format!("`[{index}]` needs an array or a map, not {}", type_name(other)))),
     }

@@ -74,7 +74,7 @@ impl Call<'_> {
         planned.map(Some)
     }
 
-    fn now(&self) -> Expr {
+    pub(super) fn now(&self) -> Expr {
         lit(ScalarValue::TimestampMicrosecond(Some(self.planner.now), Some("UTC".into())))
     }
 
@@ -87,7 +87,7 @@ impl Call<'_> {
     }
 
     /// A text read with a pattern; the pattern does not matter for what is a timestamp or a date already.
-    fn timestamp_of(&self, value: &Expr, pattern: &Expr) -> Result<Expr> {
+    pub(super) fn timestamp_of(&self, value: &Expr, pattern: &Expr) -> Result<Expr> {
         if matches!(self.type_of(value)?, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
             return self.timestamp(value);
         }
@@ -129,6 +129,14 @@ impl Call<'_> {
             "dayofyear" | "doy" => ("doy", 0),
             "hour" | "h" | "hr" => ("hour", 0),
             "minute" | "m" | "min" => ("minute", 0),
+            // Of `second(…)` the fraction is left out.
+            "second" | "sec" if self.name != "second" => {
+                let local = self.local(value)?;
+                return self.function(
+                    "seconds_of_minute",
+                    vec![self.cast(&local, &DataType::Timestamp(TimeUnit::Microsecond, None))?],
+                );
+            }
             "second" | "sec" => ("second", 0),
             other => return Err(wrong_call(format!("a date or time has no part `{other}`"))),
         };
@@ -148,6 +156,9 @@ impl Call<'_> {
     }
 
     fn date_trunc(&self, unit: &Expr, value: &Expr) -> Result<Expr> {
+        if is_null(unit) {
+            return Ok(lit(ScalarValue::TimestampMicrosecond(None, Some("UTC".into()))));
+        }
         let Some(unit) = literal(unit) else {
             return Err(wrong_call("date_trunc needs the unit's name as a literal"));
         };
@@ -170,6 +181,9 @@ impl Call<'_> {
 
     /// A date, cut to the start of a year, quarter, month or week.
     fn trunc(&self, value: &Expr, unit: &Expr) -> Result<Expr> {
+        if is_null(unit) {
+            return Ok(lit(ScalarValue::Date32(None)));
+        }
         let Some(unit) = literal(unit) else {
             return Err(wrong_call("trunc needs the unit's name as a literal"));
         };
@@ -190,4 +204,8 @@ fn literal(expr: &Expr) -> Option<String> {
         Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_string),
         _ => None,
     }
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(value, _) if value.is_null())
 }

@@ -6,7 +6,7 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::{
-    ast::{BinaryOperator, Expr, Interval, Value, ValueWithSpan},
+    ast::{BinaryOperator, Expr, Interval, TrimWhereField, Value, ValueWithSpan},
     dialect::{DatabricksDialect, Dialect, Precedence},
     keywords::Keyword,
     parser::{Parser, ParserError},
@@ -137,6 +137,9 @@ impl Dialect for SparkDialect {
         {
             return Some(parser.expected_ref("an expression", parser.peek_token_ref()));
         }
+        if let Some(trim) = parse_trim(parser) {
+            return Some(trim);
+        }
         let is_interval = matches!(&first, Token::Word(word) if word.keyword == Keyword::INTERVAL);
         let has_value = matches!(second, Token::Number(..) | Token::SingleQuotedString(_) | Token::Minus | Token::Plus);
         (is_interval && has_value).then(|| parse_interval(parser))
@@ -241,6 +244,31 @@ fn parse_likes(
         Some(likes) => Ok(Expr::Nested(Box::new(likes))),
         None => parser.expected_ref("a pattern", parser.peek_token_ref()),
     }
+}
+
+/// `TRIM(BOTH FROM x)`; sqlparser wants to know what to trim there.
+fn parse_trim(parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+    let [trim, bracket, side, from] = parser.peek_tokens();
+    let is = |token: &Token, keyword: Keyword| matches!(token, Token::Word(word) if word.keyword == keyword);
+    if !is(&trim, Keyword::TRIM) || bracket != Token::LParen || !is(&from, Keyword::FROM) {
+        return None;
+    }
+    let trim_where = match &side {
+        Token::Word(word) if word.keyword == Keyword::BOTH => TrimWhereField::Both,
+        Token::Word(word) if word.keyword == Keyword::LEADING => TrimWhereField::Leading,
+        Token::Word(word) if word.keyword == Keyword::TRAILING => TrimWhereField::Trailing,
+        _ => return None,
+    };
+    for _ in 0..4 {
+        parser.advance_token();
+    }
+    let value = parser.parse_expr().and_then(|value| parser.expect_token(&Token::RParen).map(|_| value));
+    Some(value.map(|value| Expr::Trim {
+        trim_where: Some(trim_where),
+        trim_what: None,
+        expr: Box::new(value),
+        trim_characters: None,
+    }))
 }
 
 /// `INTERVAL 7 days`, `INTERVAL 1 day -2 hours`, `INTERVAL '7' DAY`, `INTERVAL '7 days'`, `INTERVAL '1 02:03:04' DAY TO SECOND`.

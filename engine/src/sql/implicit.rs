@@ -17,7 +17,7 @@ enum Wanted {
 use Wanted::{Number, Text};
 
 /// Functions, and what their first arguments are cast to; others stay as they are.
-const ARGUMENTS: [(&str, &[Option<Wanted>]); 48] = [
+const ARGUMENTS: &[(&str, &[Option<Wanted>])] = &[
     ("abs", &[Some(Number)]),
     ("acos", &[Some(Number)]),
     ("ascii", &[Some(Text)]),

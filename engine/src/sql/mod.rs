@@ -8,11 +8,7 @@
 //! | Casts | explicit and implicit: bad texts are NULL, integers wrap, floats saturate, times count seconds | `cast` |
 //! | Operators | `/` gives a double, `%` and `DIV` by zero give NULL, `<=>`, `==`, `!`, `RLIKE`, `xs[0]` from 0, date ± days, comparisons of texts with numbers and times | `operators`, `rewrite` |
 //! | Fields | `a.b.c`, on lambda variables, on items (`xs[0].a`), on arrays of structs (`books.title` is an array), on maps | `operators`, `arrays`, `rewrite` |
-//! | Lambdas | `transform` (with index, too), `filter`, `exists`, `forall`, `aggregate`/`reduce` | DataFusion; `arrays`, `rewrite` |
-//! | Arrays | `array size cardinality element_at get array_contains array_distinct array_except array_intersect array_union array_join array_max array_min array_position array_remove array_repeat array_append array_compact arrays_overlap flatten reverse slice sort_array array_sort sequence map map_keys map_values struct named_struct explode explode_outer` | DataFusion, datafusion-spark; `calls` |
-//! | Texts | `lower upper initcap trim ltrim rtrim substring left right length replace lpad rpad instr locate position concat concat_ws split regexp_replace regexp_extract regexp_extract_all regexp_like startswith endswith contains repeat reverse translate ascii chr substring_index levenshtein format_string md5 sha1 sha2 crc32 xxhash64 base64 unbase64 hex` | DataFusion, datafusion-spark; `text` |
-//! | Times | `to_timestamp to_date date_format` with patterns, `unix_timestamp from_unixtime unix_millis timestamp_millis` …, `year` … `second`, `extract`, `date_trunc trunc date_add date_sub datediff add_months last_day next_day make_date now current_date` | `time`, `calls_time`; datafusion-spark |
-//! | Numbers | `round floor ceil abs power sqrt ln log log10 greatest least mod pmod sign` | `numbers`, `calls`; datafusion-spark |
+//! | Functions | Spark 3.5's; `trireme sql --functions` (`proto/src/functions.tsv`) lists them with an example of each and what differs | `functions`, `text`, `time`, `numbers`, `arrays`; `calls`, `calls_time`; DataFusion, datafusion-spark |
 //! | Conditions | `IF CASE coalesce nvl nvl2 ifnull nullif isnull isnotnull` | datafusion-spark, DataFusion |
 //! | Aggregates | `count` (distinct, of several, too) `sum avg min max median percentile stddev variance corr collect_list collect_set max_by min_by first last any_value count_if bool_and bool_or approx_count_distinct percentile_approx` | DataFusion, datafusion-spark; `rewrite` |
 //! | Windows | as DataFusion; ranks are `int`; nulls first ascending, last descending | DataFusion; `rewrite` |
@@ -21,8 +17,8 @@
 //!
 //! Known differences: a literal with a fraction is a double (Spark: decimal) except beside a decimal; `percentile_approx` is a sketch that
 //! interpolates and gives a double; decimal division keeps DataFusion's scale; regular expressions are those of the regex crate, without
-//! look-around and back-references; `extract(SECOND …)` gives whole seconds; intervals of days are 24 hours also where clocks are switched;
-//! `LATERAL VIEW`, `posexplode`, `PIVOT`, `TABLESAMPLE` and Java-only functions are refused.
+//! look-around and back-references; intervals of days are 24 hours also where clocks are switched;
+//! `LATERAL VIEW`, `posexplode`, `PIVOT`, `TABLESAMPLE`, and the functions in `functions::refused`, are refused.
 //!
 //! How it works: a statement is parsed with Spark's grammar and checked to read only (`statement`), its tree is rewritten (`rewrite`), planned by
 //! DataFusion with our hooks (`context`, `operators`, `calls`), and casts get Spark's meaning when the session analyzes the plan
@@ -33,6 +29,7 @@ mod calls_time;
 pub(crate) mod cast;
 mod context;
 mod dialect;
+mod functions;
 mod implicit;
 pub(crate) mod kernel;
 mod median;
@@ -85,6 +82,7 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     functions.extend([single::function(), relations::with_positions()]);
     functions.extend(text::functions());
     functions.extend(time::functions::functions());
+    functions.extend(functions::scalar_functions());
     functions
 }
 
@@ -95,7 +93,9 @@ pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
 
 /// Trireme's own higher-order functions.
 pub(crate) fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
-    arrays::higher_order_functions()
+    let mut functions = arrays::higher_order_functions();
+    functions.extend(functions::higher_order_functions());
+    functions
 }
 
 /// An error if the session's time zone is none.

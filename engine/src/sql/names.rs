@@ -1,15 +1,13 @@
 //! Function names: Spark's, and what stands behind them.
 
 /// Spark's name to DataFusion's, where only the name differs.
-const OTHER_NAMES: [(&str, &str); 44] = [
+const OTHER_NAMES: &[(&str, &str)] = &[
     ("aggregate", "array_fold"),
     ("any", "bool_or"),
     ("any_value", "first_value"),
     ("approx_percentile", "approx_percentile_cont"),
     ("array_agg", "collect_list"),
-    ("array_remove", "array_remove_all"),
     ("array_size", "array_length"),
-    ("arrays_overlap", "array_has_any"),
     ("cardinality", "size"),
     ("ceiling", "ceil"),
     ("char_length", "length"),
@@ -59,7 +57,13 @@ pub(crate) fn behind(name: &str) -> &str {
 /// Names of functions that exist although no registry has them.
 pub(crate) fn extra() -> impl Iterator<Item = &'static str> {
     let unnest = ["unnest", "unnest_outer", "make_map"];
-    OTHER_NAMES.iter().map(|(name, _)| *name).chain(REWRITTEN).chain(unnest).chain(super::calls::NAMES)
+    OTHER_NAMES
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(REWRITTEN)
+        .chain(unnest)
+        .chain(super::calls::NAMES.iter().copied())
+        .chain(super::functions::names())
 }
 
 #[cfg(test)]

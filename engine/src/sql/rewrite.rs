@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::{
         AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
         Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause,
         NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor,
-        UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
+        TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
         helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::{
 
 use super::{
     calls::{CAST, INT, NAMES, STRICT_CAST},
+    functions,
     implicit::casts_arguments,
     names, suggest,
     syntax::{
@@ -105,6 +106,7 @@ impl VisitorMut for Rewriter<'_> {
                 if let Err(error) = self.check(function) {
                     return ControlFlow::Break(error);
                 }
+                functions::planned::spell_out(expr);
                 spell_out(expr);
             }
             _ => {}
@@ -155,13 +157,38 @@ impl VisitorMut for Rewriter<'_> {
                 let matches = marked("regexp_like", vec![place_holder(), take(value), take(pattern)]);
                 *expr = if *negated { not(matches) } else { matches };
             }
-            Expr::Like { expr: value, .. } | Expr::ILike { expr: value, .. } | Expr::Trim { expr: value, .. } => {
+            Expr::Like { expr: value, .. } | Expr::ILike { expr: value, .. } => {
                 **value = marked("string", vec![place_holder(), take(value)]);
             }
             Expr::Substring { expr: value, substring_from: Some(from), substring_for, .. } => {
                 let mut args = vec![place_holder(), take(value), take(from)];
                 args.extend(substring_for.as_mut().map(|length| take(length)));
                 *expr = marked("substring", args);
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::StringConcat, right } => {
+                *expr = marked("concat", vec![place_holder(), take(left), take(right)]);
+            }
+            // Named as a struct of these columns is.
+            Expr::Tuple(values) if !self.lambdas.is_empty() && values.len() > 1 => {
+                *expr = named_struct(std::mem::take(values));
+            }
+            Expr::Position { expr: part, r#in: value } => {
+                *expr = marked("locate", vec![place_holder(), take(part), take(value)]);
+            }
+            Expr::Overlay { expr: value, overlay_what, overlay_from, overlay_for } => {
+                let mut args = vec![place_holder(), take(value), take(overlay_what), take(overlay_from)];
+                args.extend(overlay_for.as_mut().map(|length| take(length)));
+                *expr = marked("overlay", args);
+            }
+            Expr::Trim { expr: value, trim_where, trim_what, .. } => {
+                let name = match trim_where {
+                    Some(TrimWhereField::Leading) => "trim_start",
+                    Some(TrimWhereField::Trailing) => "trim_end",
+                    _ => "btrim",
+                };
+                let mut args = vec![place_holder(), take(value)];
+                args.extend(trim_what.as_mut().map(|what| take(what)));
+                *expr = marked(name, args);
             }
             Expr::Between { expr: value, negated, low, high } => {
                 let value = take(value);
@@ -188,6 +215,7 @@ impl VisitorMut for Rewriter<'_> {
 
     /// A struct's field is a column of that name to whatever is around the SELECT.
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        functions::selects::rewrite(select);
         for item in &mut select.projection {
             let SelectItem::UnnamedExpr(expr) = item else { continue };
             let name = match expr {
@@ -210,6 +238,11 @@ impl VisitorMut for Rewriter<'_> {
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(unmark);
         }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        functions::selects::rewrite_order(query);
         ControlFlow::Continue(())
     }
 
@@ -246,14 +279,19 @@ impl Rewriter<'_> {
     fn check(&self, function: &Function) -> Result<()> {
         let name = function.name.to_string().to_ascii_lowercase();
         let plain = name.trim_matches('`');
+        let place = (self.place)(function.name.span());
+        if let Some((why, instead)) = functions::refused::reason(plain) {
+            return Err(
+                Error::new(Code::InvalidSql, format!("{place}there is no function `{plain}`: {why}")).hint(instead)
+            );
+        }
         if self.known.iter().any(|known| known == plain) {
             return Ok(());
         }
-        let place = (self.place)(function.name.span());
         let error = Error::new(Code::InvalidSql, format!("{place}there is no function `{plain}`"));
         match suggest::nearest(plain, self.known.iter().map(String::as_str)) {
             Some(nearest) => Err(error.hint(format!("did you mean `{nearest}`?"))),
-            None => Err(error.hint("functions are Spark SQL's; the manual lists those that there are")),
+            None => Err(error.hint("functions are Spark SQL's; `trireme sql --functions` lists those that there are")),
         }
     }
 }
@@ -283,6 +321,8 @@ fn finish(function: &mut Function) -> Option<SqlType> {
     });
     match name.as_str() {
         "transform" if parameters == Some(2) => rename(function, "array_transform_indexed"),
+        "filter" if parameters == Some(2) => rename(function, "array_filter_indexed"),
+        "array_sort" if parameters == Some(2) => rename(function, "array_sort_by"),
         // The planner knows these two by their names only.
         "explode" | "explode_outer" => rename(function, names::behind(&name)),
         "approx_count_distinct" => {
@@ -397,9 +437,9 @@ fn mark_call(expr: &mut Expr) {
         && function.filter.is_none()
         && function.within_group.is_empty()
         && !is_distinct(function);
-    let Some(name) =
-        name_of(function).filter(|name| plain && (NAMES.contains(&name.as_str()) || casts_arguments(name)))
-    else {
+    let Some(name) = name_of(function).filter(|name| {
+        plain && (NAMES.contains(&name.as_str()) || casts_arguments(name) || functions::planned::is_planned(name))
+    }) else {
         return;
     };
     let mut values = vec![place_holder()];

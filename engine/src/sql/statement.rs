@@ -323,12 +323,20 @@ fn output_names(select: &Select) -> Vec<OutputName> {
 pub(super) fn output_name(item: &SelectItem) -> OutputName {
     match item {
         item if generator_of(item).is_some() => OutputName::All,
+        // One expression, several columns.
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_json_tuple(expr) => {
+            OutputName::All
+        }
         SelectItem::UnnamedExpr(expr) => OutputName::Named(natural_name(expr).unwrap_or_else(|| expr.to_string())),
         SelectItem::ExprWithAlias { alias, .. } => OutputName::Named(alias.value.clone()),
         SelectItem::ExprWithAliases { .. } | SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
             OutputName::All
         }
     }
+}
+
+fn is_json_tuple(expr: &Expr) -> bool {
+    matches!(expr, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("json_tuple"))
 }
 
 /// The name of a column or a field; other expressions have none of their own.

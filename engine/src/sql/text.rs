@@ -11,6 +11,7 @@ use datafusion::{common::Result, logical_expr::ScalarUDF};
 use regex::Regex;
 
 use super::{
+    functions::regex::Patterns,
     kernel::{Arguments, Kernel, wrong_call},
     types::list_of,
 };
@@ -62,10 +63,10 @@ fn one_text(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
 }
 
 fn three_texts(types: &[DataType]) -> Result<Vec<DataType>> {
-    if types.len() == 3 {
-        Ok(vec![DataType::Utf8; 3])
-    } else {
-        Err(wrong_call("regexp_replace takes a text, a pattern and a replacement"))
+    match types.len() {
+        3 => Ok(vec![DataType::Utf8; 3]),
+        4 => Ok(vec![DataType::Utf8, DataType::Utf8, DataType::Utf8, DataType::Int32]),
+        _ => Err(wrong_call("regexp_replace takes a text, a pattern, a replacement and, if needed, a position")),
     }
 }
 
@@ -79,29 +80,6 @@ fn texts_and_int(name: &str, types: &[DataType], texts: usize) -> Result<Vec<Dat
     let mut accepted = vec![DataType::Utf8; texts];
     accepted.resize(types.len(), DataType::Int32);
     Ok(accepted)
-}
-
-/// The last pattern compiled: patterns are literals nearly always, so one is enough.
-#[derive(Default)]
-struct Patterns {
-    last: Option<(String, Regex)>,
-}
-
-impl Patterns {
-    fn get(&mut self, pattern: &str) -> Result<&Regex> {
-        if self.last.as_ref().is_none_or(|(text, _)| text != pattern) {
-            let regex = Regex::new(pattern).map_err(|error| {
-                let reason = error.to_string();
-                let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                wrong_call(format!("regular expression `{pattern}`: {reason}"))
-            })?;
-            self.last = Some((pattern.to_string(), regex));
-        }
-        match &self.last {
-            Some((_, regex)) => Ok(regex),
-            None => Err(wrong_call("no regular expression")),
-        }
-    }
 }
 
 /// Text, pattern and the third argument of a row; `None` when one is null.
@@ -186,23 +164,39 @@ fn replacement(java: &str) -> String {
     out
 }
 
-/// `regexp_replace(str, regex, replacement)` replaces every match.
+/// `regexp_replace(str, regex, replacement[, position])` replaces every match, from a position if one is given.
 fn regexp_replace(arguments: &Arguments) -> Result<ArrayRef> {
     let [text, pattern, with] = [0, 1, 2].map(|i| arguments.arrays[i].as_string::<i32>());
+    let position = arguments.arrays.get(3).map(|array| array.as_primitive::<Int32Type>());
     let mut patterns = Patterns::default();
     let mut last_with: Option<(String, String)> = None;
     let mut out = StringBuilder::with_capacity(text.len(), text.value_data().len());
     for i in 0..text.len() {
-        let Some((text, pattern, _)) = row(text, pattern, None, i).filter(|_| with.is_valid(i)) else {
+        let Some((text, pattern, from)) = row(text, pattern, position, i).filter(|_| with.is_valid(i)) else {
             out.append_null();
             continue;
         };
+        let skipped = match from.unwrap_or(1) {
+            ..=0 => return Err(wrong_call("the position of regexp_replace counts from 1")),
+            1 => 0,
+            from => text.char_indices().nth(from as usize - 1).map_or(text.len(), |(start, _)| start),
+        };
+        let (before, text) = text.split_at(skipped);
+        if from.is_some_and(|from| from > 1) && text.is_empty() {
+            out.append_value(before);
+            continue;
+        }
         let java = with.value(i);
         if last_with.as_ref().is_none_or(|(last, _)| last != java) {
             last_with = Some((java.to_string(), replacement(java)));
         }
         let with = last_with.as_ref().map_or("", |(_, with)| with);
-        out.append_value(patterns.get(pattern)?.replace_all(text, with));
+        let replaced = patterns.get(pattern)?.replace_all(text, with);
+        if skipped == 0 {
+            out.append_value(replaced);
+        } else {
+            out.append_value(format!("{before}{replaced}"));
+        }
     }
     Ok(Arc::new(out.finish()))
 }
@@ -269,7 +263,9 @@ fn initcap(arguments: &Arguments) -> Result<ArrayRef> {
         let mut first = true;
         for c in value.chars() {
             if first {
-                buffer.extend(c.to_uppercase())
+                // A letter that is several in upper case stays, as in Java.
+                let mut upper = c.to_uppercase();
+                buffer.push(if upper.len() == 1 { upper.next().unwrap_or(c) } else { c })
             } else {
                 buffer.extend(c.to_lowercase())
             }

@@ -19,7 +19,8 @@ pub fn list_of(element: DataType, nullable: bool) -> DataType {
     DataType::List(Arc::new(Field::new("element", element, nullable)))
 }
 
-fn map_of(key: DataType, value: DataType) -> DataType {
+/// A map as Spark and Delta have it.
+pub(crate) fn map_of(key: DataType, value: DataType) -> DataType {
     let entries = vec![Field::new("key", key, false), Field::new("value", value, true)];
     DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entries.into()), false)), false)
 }

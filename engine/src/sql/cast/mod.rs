@@ -11,6 +11,7 @@ mod write;
 
 pub(crate) use strict::{STRICT, strict_cast, strict_function};
 pub use strict::{StrictCast, take_strict_casts};
+pub(crate) use write::float as java_float;
 
 use std::sync::Arc;
 

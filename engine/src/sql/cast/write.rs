@@ -84,7 +84,8 @@ fn join<'a>(rows: usize, row: impl Fn(usize) -> Option<Row<'a>>) -> ArrayRef {
 }
 
 /// Java's `Double.toString`, from Rust's shortest digits (`1.25e-7`): plain from 0.001 to 10 million, else `1.25E-7`.
-fn float(scientific: &str) -> String {
+/// A number in scientific notation as Java writes a float.
+pub(crate) fn float(scientific: &str) -> String {
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         return match scientific {
             "inf" => "Infinity".into(),

@@ -1,6 +1,7 @@
 //! Spark's documented examples (<https://spark.apache.org/docs/3.5.1/api/sql/>) and edge cases, run over the wire.
 
 mod arrays;
+mod functions;
 mod operators;
 mod relations;
 mod subqueries;

@@ -1,0 +1,223 @@
+use std::collections::BTreeSet;
+
+use crate::sql::{
+    statement::known_functions,
+    testing::{check, failure, plain, query, run, session},
+};
+
+/// Area, name, arguments, example, difference: see `trireme sql --functions`.
+const LIST: &str = include_str!("../../../../proto/src/functions.tsv");
+
+#[tokio::test]
+async fn json_is_read_and_written_as_in_spark() {
+    check(
+        "UTC",
+        &[
+            ("get_json_object(«'{\"a\":{\"b\":[7,8.50]}}'», '$.a.b[1]')", "8.5 string"),
+            ("get_json_object(«'{\"a\":[{\"b\":1},{\"b\":2}]}'», '$.a[*].b')", "[1,2] string"),
+            ("get_json_object(«'{\"a\":1'», '$.a')", "null string"),
+            ("from_json(«'{\"a\":1,\"b\":\"x\"}'», 'a INT, b STRING')", "{a: 1, b: x} struct<a:int,b:string>"),
+            ("from_json(«'{\"a\":\"x\",\"b\":2}'», 'a INT, b INT')", "{a: null, b: 2} struct<a:int,b:int>"),
+            ("from_json(«'{\"a\":1.0}'», 'a INT').a", "null int"),
+            ("from_json(«'no'», 'a INT')", "{a: null} struct<a:int>"),
+            ("from_json(«'  '», 'a INT')", "null struct<a:int>"),
+            ("from_json(«'[1,\"x\"]'», 'array<int>')", "null array<int>"),
+            ("from_json(«'{\"k\":1}'», 'map<string,int>')['k']", "1 int"),
+            ("from_json(«'{\"d\":1.005}'», 'd decimal(10,2)').d", "1.01 decimal(10,2)"),
+            ("from_json(«'{\"t\":\"05/01/2024\"}'», 't date', map('dateFormat', 'dd/MM/yyyy')).t", "2024-01-05 date"),
+            ("from_json(«'{\"a\":7}'», schema_of_json('{\"a\":1}')).a", "7 bigint"),
+            (
+                "to_json(named_struct('a', «1», 'b', CAST(NULL AS string), 'c', array(1, NULL)))",
+                "{\"a\":1,\"c\":[1,null]} string",
+            ),
+            ("to_json(map('k', «2.50e0»))", "{\"k\":2.5} string"),
+            ("schema_of_json('{\"b\":[1,2.5],\"a\":null}')", "STRUCT<a: STRING, b: ARRAY<DOUBLE>> string"),
+            ("json_array_length(«'[1,{}]'»)", "2 int"),
+            ("json_object_keys(«'{\"b\":1,\"a\":2}'»)", "[b, a] array<string>"),
+            ("from_csv(«'1,\"x,y\"'», 'a INT, b STRING')", "{a: 1, b: x,y} struct<a:int,b:string>"),
+            ("to_csv(named_struct('a', «1», 'b', 'x,y'))", "1,\"x,y\" string"),
+        ],
+    )
+    .await;
+    assert_eq!(
+        query(&plain("UTC"), "SELECT json_tuple('{\"a\":1,\"b\":\"x\"}', 'a', 'b', 'c')").await,
+        ["1 | x | null"]
+    );
+    let error = failure(&plain("UTC"), "SELECT from_json('no', 'a INT', map('mode', 'FAILFAST'))").await;
+    assert!(error.message.contains("FAILFAST"), "{error}");
+}
+
+#[tokio::test]
+async fn hashes_are_sparks() {
+    check(
+        "UTC",
+        &[
+            ("hash(«'Spark'», array(123), 2)", "-1321691492 int"),
+            ("xxhash64(«'Spark'», array(123), 2)", "5602566077635097486 bigint"),
+            ("hash(«CAST(NULL AS string)»)", "42 int"),
+            ("hash(«0.0e0») = hash(-0.0e0)", "true boolean"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn times_are_counted_as_in_spark() {
+    check(
+        "UTC",
+        &[
+            ("months_between(«'2024-03-31'», '2024-02-29')", "1.0 double"),
+            ("make_date(«2023», 2, 29)", "null date"),
+            ("make_timestamp(«2024», 1, 5, 10, 11, 60)", "2024-01-05T10:12:00Z timestamp"),
+            ("timestampadd(MONTH, 1, «TIMESTAMP'2024-01-31 10:00:00'»)", "2024-02-29T10:00:00Z timestamp"),
+            ("datediff(MONTH, «DATE'2024-01-31'», DATE'2024-02-29')", "0 bigint"),
+            ("date_diff(«DATE'2024-01-31'», DATE'2024-01-01')", "30 int"),
+            (
+                "convert_timezone('Europe/Paris', 'America/New_York', «'2024-07-01 12:00:00'»)",
+                "2024-07-01T06:00:00 timestamp_ntz",
+            ),
+            ("from_utc_timestamp(«'2024-07-01 12:00:00'», 'PST')", "2024-07-01T05:00:00Z timestamp"),
+            ("date_part('SECOND', «TIMESTAMP'2024-01-05 10:11:12.5'»)", "12.500000 decimal(8,6)"),
+            ("second(«TIMESTAMP'2024-01-05 10:11:12.5'»)", "12 int"),
+            ("window(«TIMESTAMP'2024-01-01 00:07:00'», '5 minutes').start", "2024-01-01T00:05:00Z timestamp"),
+            ("size(sequence(«DATE'2024-01-31'», DATE'2024-04-30', INTERVAL 1 MONTH))", "4 int"),
+            ("sequence(«5», 1, -2)", "[5, 3, 1] array<int>"),
+        ],
+    )
+    .await;
+    let state = plain("UTC");
+    let rows = "(VALUES (TIMESTAMP'2024-01-01 00:01:00'), (TIMESTAMP'2024-01-01 00:09:00'), (NULL)) AS t(ts)";
+    let tumbling =
+        format!("SELECT window.start, count(*) AS n FROM {rows} GROUP BY window(ts, '5 minutes') ORDER BY start");
+    assert_eq!(query(&state, &tumbling).await, ["2024-01-01T00:00:00Z | 1", "2024-01-01T00:05:00Z | 1"]);
+    let sliding = format!(
+        "SELECT window.end, count(*) AS n FROM {rows} GROUP BY window(ts, '10 minutes', '5 minutes') ORDER BY 1"
+    );
+    assert_eq!(
+        query(&state, &sliding).await,
+        ["2024-01-01T00:05:00Z | 1", "2024-01-01T00:10:00Z | 2", "2024-01-01T00:15:00Z | 1"]
+    );
+}
+
+#[tokio::test]
+async fn lambdas_of_maps_and_pairs_are_sparks() {
+    check(
+        "UTC",
+        &[
+            ("transform_keys(map('a', 1), (k, v) -> concat(k, v))", "{a1: 1} map<string,int>"),
+            ("transform_values(map('a', «1»), (k, v) -> v + 1)", "{a: 2} map<string,int>"),
+            ("map_filter(map('a', «1», 'b', NULL), (k, v) -> v > 0)", "{a: 1} map<string,int>"),
+            ("map_zip_with(map('a', «1»), map('b', 2), (k, x, y) -> coalesce(x, y))", "{a: 1, b: 2} map<string,int>"),
+            ("zip_with(array(«1», 2), array(10), (x, y) -> x + y)", "[11, null] array<int>"),
+            ("filter(array(«5», 6, 7), (x, i) -> i % 2 = 0)", "[5, 7] array<int>"),
+            ("array_sort(array(2, 3, 1), (a, b) -> b - a)", "[3, 2, 1] array<int>"),
+        ],
+    )
+    .await;
+    let error = failure(&plain("UTC"), "SELECT transform_keys(map('a', 1, 'b', 2), (k, v) -> 'x')").await;
+    assert!(error.message.contains("there twice"), "{error}");
+}
+
+#[tokio::test]
+async fn arrays_know_nulls_and_nan() {
+    check(
+        "UTC",
+        &[
+            ("arrays_overlap(array(«1», NULL), array(2))", "null boolean"),
+            ("arrays_overlap(array(«1», NULL), array(1))", "true boolean"),
+            ("array_union(array(«1», NULL), array(NULL, 2))", "[1, null, 2] array<int>"),
+            ("array_distinct(array(«double('NaN')», double('NaN'), 0.0e0, -0.0e0))", "[NaN, 0.0] array<double>"),
+            ("array_max(array(«1.0e0», double('NaN'), NULL))", "NaN double"),
+            ("array_append(«CAST(NULL AS array<int>)», 1)", "null array<int>"),
+            ("array_prepend(array(«2»), 1)", "[1, 2] array<int>"),
+            ("array_insert(array(«1», 2), -1, 3)", "[1, 2, 3] array<int>"),
+            ("array_insert(array(«1»), 3, 3)", "[1, null, 3] array<int>"),
+            ("slice(array(«1», 2, 3), -5, 2)", "[] array<int>"),
+            ("flatten(array(array(«1»), NULL))", "null array<int>"),
+            ("element_at(array(«1»), 5)", "null int"),
+            ("try_element_at(map('a', «1»), 'b')", "null int"),
+            ("map_concat(map('a', «1»), map('b', 2))", "{a: 1, b: 2} map<string,int>"),
+            ("map_contains_key(map('a', «1»), 'b')", "false boolean"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_have_sparks_formats() {
+    check(
+        "UTC",
+        &[
+            ("format_number(«1234567.891e0», 2)", "1,234,567.89 string"),
+            ("format_number(«0.125e0», 2)", "0.12 string"),
+            ("to_number(«'12,454.8-'», '99,999.9S')", "-12454.8 decimal(6,1)"),
+            ("try_to_number(«'x'», '999')", "null decimal(3,0)"),
+            ("conv(«'ff'», 16, 10)", "255 string"),
+            ("try_add(«2147483647», 1)", "null int"),
+            ("try_divide(«1», 0)", "null double"),
+            ("shiftrightunsigned(«-8», 1)", "2147483644 int"),
+            ("bit_count(«-1»)", "64 int"),
+            ("width_bucket(«5.3e0», 0.2e0, 10.6e0, 5)", "3 bigint"),
+            ("mask(«'Ab1-é'», 'X', 'x', 'n', 'o')", "Xxnox string"),
+            ("levenshtein(«'kitten'», 'sitting', 2)", "-1 int"),
+            ("locate('b', «'abcb'», 3)", "4 int"),
+            ("ltrim('x', «'xxa'»)", "a string"),
+            ("hex(encode(«'é'», 'ISO-8859-1'))", "E9 string"),
+            ("decode(«2», 1, 'one', 2, 'two')", "two string"),
+            ("regexp_count(«'a1b22'», '\\\\d+')", "2 int"),
+            ("«'é'» RLIKE '^\\\\w$'", "false boolean"),
+            ("typeof(array(«1»))", "array<int> string"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused_by_name() {
+    for (sql, word) in [
+        ("SELECT xpath('<a/>', 'a')", "XML"),
+        ("SELECT rand(5)", "seed"),
+        ("SELECT 'a' RLIKE '(?=a)'", "look-ahead"),
+        ("SELECT from_json('{}', 'a INT', map('nonsense', 'x'))", "nonsense"),
+        ("SELECT raise_error('so it is')", "so it is"),
+        ("SELECT nosuchthing(1)", "nosuchthing"),
+    ] {
+        let error = failure(&plain("UTC"), sql).await;
+        assert!(format!("{} {}", error.message, error.hint).contains(word), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_rows_rise() {
+    let rows = "(VALUES ('a'), ('b'), ('c')) AS t(x)";
+    let numbers = query(&plain("UTC"), &format!("SELECT monotonically_increasing_id() AS n FROM {rows}")).await;
+    assert_eq!(numbers, ["0", "1", "2"]);
+}
+
+#[tokio::test]
+async fn every_example_of_the_list_runs() {
+    let batch =
+        crate::sql::testing::batch(vec![("c", std::sync::Arc::new(arrow::array::Int32Array::from(vec![1, 2, 3])))]);
+    let state = session("UTC", vec![("x", batch)]);
+    let mut wrong = Vec::new();
+    for line in LIST.lines() {
+        let parts: Vec<&str> = line.split('\t').collect();
+        let [area, _, _, example, _] = parts.as_slice() else { panic!("{line}") };
+        let from = if matches!(*area, "aggregates" | "windows") { " FROM t.x" } else { "" };
+        let alias = if example.starts_with("json_tuple") { "" } else { " AS v" };
+        if let Err(error) = run(&state, &format!("SELECT {example}{alias}{from}")).await {
+            wrong.push(format!("{example}: {}", error.message));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn the_list_has_every_function() {
+    let listed: BTreeSet<&str> = LIST.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+    let known: BTreeSet<String> = known_functions(&plain("UTC")).into_iter().collect();
+    let gone: Vec<&&str> = listed.iter().filter(|name| !known.contains(**name) && **name != "strict_cast").collect();
+    assert!(gone.is_empty(), "listed, but not there: {gone:?}");
+    let unlisted: Vec<&String> = known.iter().filter(|name| !listed.contains(name.as_str())).collect();
+    assert!(unlisted.is_empty(), "there, but not listed: {unlisted:?}");
+}
