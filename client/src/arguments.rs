@@ -8,6 +8,8 @@ use clap::{
 };
 use trireme_proto::v1;
 
+use crate::text::TextArguments;
+
 /// Runs ELT jobs on a Trireme cluster: downloads, loads, merges and questions over Delta tables.
 ///
 /// Data goes to stdout, progress and logs to stderr.
@@ -98,6 +100,9 @@ pub struct Global {
     /// How results are written to stdout
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
+    /// Write tables as records, one column a line; else they are folded where the terminal ends
+    #[arg(long, global = true)]
+    pub vertical: bool,
 }
 
 /// How results are written.
@@ -134,6 +139,7 @@ Content that is the current version's makes no new version.
 Examples:
   trireme download --from https://host/reviews.json --to vendor.reviews
   trireme download --from data/streams.dat --to stream.streams --format csv
+  trireme download --from export.csv --to erp.items --delimiter ';' --encoding windows-1252 --escape '\\'
   trireme download --from 'sftp://host/out/day=*/x-*.json' --to vendor.days --credentials vendor --checksum auto")]
     Download {
         /// Path or URL: file://, http(s)://, ftp(s)://, sftp://, s3://; with `*` or a `/` at its end, many files are one version
@@ -151,6 +157,9 @@ Examples:
         /// Compare with `auto` (what the origin publishes), `sha256:HEX` or `md5:HEX`
         #[arg(long, value_name = "CHECKSUM")]
         checksum: Option<String>,
+        /// How its text is written.
+        #[command(flatten)]
+        text: TextArguments,
     },
     /// Look into the raw zone: sources and their versions
     #[command(subcommand)]
@@ -283,7 +292,8 @@ A pipeline file:
   questions:
     analytics.ratings: { sql: questions/ratings.sql }
 
-A source may also have `schema`, its columns as DDL: `a INT, b STRUCT<c: STRING>`. What is independent runs side by side; one failed
+A source may also have `schema`, its columns as DDL: `a INT, b STRUCT<c: STRING>`, and say how its text is written: `delimiter`,
+`quote`, `escape` ('\\' for Spark's), `null_value` and `header: false` of CSV, `encoding` (ISO-8859-1, UTF-16 …) of any text. What is independent runs side by side; one failed
 table fails only what depends on it. --only QUESTION runs the question on the tables as they are: which tables it reads is known
 only to the scheduler, so name those tables too to have them made anew. Ctrl-C cancels the job; a killed client leaves it to the
 scheduler.
@@ -321,6 +331,9 @@ pub struct TableArguments {
     /// Layout of the raw bytes; told from the file's name when left out
     #[arg(long)]
     pub format: Option<RawFormat>,
+    /// How its text is written.
+    #[command(flatten)]
+    pub text: TextArguments,
     /// What to do when the columns are not the table's; an error when left out
     #[arg(long, value_name = "HOW")]
     pub schema_evolution: Option<SchemaEvolution>,
@@ -471,6 +484,9 @@ Examples:
         /// Layout of the bytes; told from the files' names and first bytes when left out
         #[arg(long)]
         format: Option<RawFormat>,
+        /// How its text is written.
+        #[command(flatten)]
+        text: TextArguments,
     },
     /// Leave a version out from now on: jobs pass it over, and say so
     #[command(after_help = "\

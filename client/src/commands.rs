@@ -15,7 +15,7 @@ use crate::{
         CommitView, JobView, MarkView, RawVersionView, RunView, SchemaView, SourceView, TableDetailView, TableView,
     },
     listing,
-    output::Output,
+    output::{Output, printable},
     program::say,
     progress::Progress,
     report, spec, units,
@@ -88,17 +88,22 @@ fn conclude(context: &mut Context<'_>, ended: &Ended) -> Result<Exit> {
     let is_pipeline = ended.job.kind == "pipeline";
     if context.is_json() {
         if is_pipeline {
-            context.output.json(&RunView::new(ended)?)?;
+            context.output.json(&RunView::new(ended))?;
         } else {
-            context.output.json(&JobView::new(&ended.job)?)?;
+            context.output.json(&JobView::new(&ended.job))?;
         }
         return Ok(exit);
     }
     context.output.line(if is_pipeline { report::parts(ended) } else { report::single(&ended.job) })?;
     for job in ended.parts.iter().chain([&ended.job]) {
-        if let Some(answer) = report::answer(job, context.output.style())? {
-            context.output.line("")?;
-            context.output.line(answer)?;
+        match report::answer(job, context.output.style()) {
+            Ok(None) => {}
+            Ok(Some(answer)) => {
+                context.output.line("")?;
+                context.output.line(answer)?;
+            }
+            // The work is committed, whatever can be shown of it.
+            Err(error) => context.output.line(format!("\n{}: {}", printable(&job.name), error.message))?,
         }
     }
     context.output.flush()?;
@@ -192,14 +197,14 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
             let request = v1::ListJobsRequest { limit, include_parts: parts };
             let found = scheduler.answer(scheduler.jobs().list(request)).await?;
             if context.is_json() {
-                return found.jobs.iter().try_for_each(|job| context.output.json(&JobView::new(job)?));
+                return found.jobs.iter().try_for_each(|job| context.output.json(&JobView::new(job)));
             }
             context.output.line(report::jobs(&found.jobs))
         }
         Command::Jobs(JobsCommand::Show { id }) => {
             let job = get(&scheduler, id).await?;
             if context.is_json() {
-                return context.output.json(&JobView::new(&job)?);
+                return context.output.json(&JobView::new(&job));
             }
             let mut parts = Vec::with_capacity(job.parts.len());
             for id in &job.parts {
@@ -210,7 +215,7 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
         Command::Jobs(JobsCommand::Cancel { id }) => {
             let job = scheduler.answer(scheduler.jobs().cancel(v1::CancelJobRequest { id })).await?;
             if context.is_json() {
-                return context.output.json(&JobView::new(&job)?);
+                return context.output.json(&JobView::new(&job));
             }
             context.output.line(format!("job {}: {}", job.id, Job(&job).result()))
         }
@@ -235,7 +240,7 @@ async fn watch(context: &mut Context<'_>, id: &str) -> Result<Exit> {
         let mut written = Ok(());
         let output = &mut *context.output;
         let ended = follow(&scheduler, id, interrupt, OnInterrupt::Leave, PATIENCE, |job| {
-            written = JobView::new(job).and_then(|view| output.json(&view)).and_then(|()| output.flush());
+            written = output.json(&JobView::new(job)).and_then(|()| output.flush());
             written.is_ok() && !output.is_closed()
         })
         .await?;

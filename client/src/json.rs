@@ -82,6 +82,9 @@ pub struct JobView {
     answer_rows: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<Box<RawValue>>,
+    // Why an answer that the scheduler sent is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parts: Vec<String>,
 }
@@ -115,11 +118,15 @@ struct StageView {
 }
 
 impl JobView {
-    /// A job; a question's answer is in it when the scheduler sent one.
-    pub fn new(message: &v1::Job) -> Result<Self> {
+    /// A job; a question's answer is in it when the scheduler sent one. What it did is told even if that can't be read.
+    pub fn new(message: &v1::Job) -> Self {
         let job = Job(message);
         let metrics = job.metrics();
-        Ok(Self {
+        let (answer, answer_error) = match answer(message) {
+            Ok(answer) => (answer, None),
+            Err(error) => (None, Some(error.message)),
+        };
+        Self {
             id: message.id.clone(),
             kind: message.kind.clone(),
             name: message.name.clone(),
@@ -157,9 +164,10 @@ impl JobView {
             schema: message.schema.as_ref().map(SchemaView::from),
             skipped: message.skipped.iter().map(SkippedView::from).collect(),
             answer_rows: (!message.answer.is_empty()).then_some(message.answer_rows),
-            answer: answer(message)?,
+            answer,
+            answer_error,
             parts: message.parts.clone(),
-        })
+        }
     }
 }
 
@@ -320,18 +328,18 @@ pub struct RunView {
 
 impl RunView {
     /// A pipeline that has ended. Answers are kept out of the parts, by table name.
-    pub fn new(ended: &Ended) -> Result<Self> {
+    pub fn new(ended: &Ended) -> Self {
         let mut answers = BTreeMap::new();
         let mut parts = Vec::with_capacity(ended.parts.len());
         for part in &ended.parts {
-            let mut view = JobView::new(part)?;
+            let mut view = JobView::new(part);
             if let Some(answer) = view.answer.take() {
                 answers.insert(part.name.clone(), answer);
             }
             parts.push(view);
         }
         let job = Job(&ended.job);
-        Ok(Self {
+        Self {
             pipeline: ended.job.name.clone(),
             id: ended.job.id.clone(),
             state: job.state(),
@@ -339,7 +347,7 @@ impl RunView {
             error: Error::of_job(&ended.job).map(ErrorBody::from),
             parts,
             answers,
-        })
+        }
     }
 }
 

@@ -25,4 +25,6 @@ mod output;
 mod progress;
 mod report;
 mod spec;
+mod text;
 mod units;
+mod value;

@@ -54,6 +54,7 @@ struct Reader {
 struct Source {
     format: v1::RawFormat,
     schema: String,
+    text: Option<v1::TextOptions>,
 }
 
 impl Reader {
@@ -72,7 +73,7 @@ impl Reader {
         for (name, entry) in Entries::of(&file.sources) {
             let download = self.download(name, entry)?;
             let schema = entry.schema.as_ref().map(|schema| schema.value.clone()).unwrap_or_default();
-            sources.insert(name.value.as_str(), Source { format: download.format(), schema });
+            sources.insert(name.value.as_str(), Source { format: download.format(), schema, text: entry.text() });
             pipeline.downloads.push(download);
         }
         for (name, entry) in Entries::of(&file.tables) {
@@ -125,6 +126,7 @@ impl Reader {
             location: Some(self.location(name)),
             credentials: value(&entry.credentials),
             checksum: value(&entry.checksum),
+            text: entry.text(),
         })
     }
 
@@ -263,6 +265,7 @@ impl Reader {
                 version: String::new(),
                 format: source.format.into(),
                 schema: source.schema.clone(),
+                text: source.text.clone(),
                 // A merged table gets every delivery that it does not hold yet, an overwritten one only the newest.
                 versions: matches!(entry.mode.value.as_str(), "merge" | "history")
                     .then(|| v1::Versions { pending: true, ..v1::Versions::default() }),

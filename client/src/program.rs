@@ -15,6 +15,7 @@ use crate::{
     connection::{DEFAULT_URL, Scheduler, token_from_environment},
     embedded::{Embedded, Settings},
     error::{Error, Exit, Result},
+    grid::Layout,
     interrupt::Interrupt,
     json::ErrorDocument,
     output::{Output, Style, printable},
@@ -32,6 +33,7 @@ pub async fn run(line: Vec<OsString>) -> Exit {
         Err(error) => return refuse(&error, &line, &mut output),
     };
     let format = arguments.global.output;
+    Layout::stdout(arguments.global.vertical).establish();
     let ended = execute(arguments, &mut output).await;
     let ended = ended.and_then(|exit| output.flush().map(|()| exit));
     ended.unwrap_or_else(|error| {
@@ -126,11 +128,11 @@ fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
             let selected = pipeline::select(pipeline::read(file, embedded)?, only)?;
             Spec::Pipeline(pipeline::with_versions(selected, versions, *force))
         }
-        Command::Download { from, to, format, credentials, checksum } => {
+        Command::Download { from, to, format, credentials, checksum, text } => {
             let (credentials, checksum) = (credentials.as_deref(), checksum.as_deref());
-            spec::download(from, to, *format, credentials, checksum, embedded)?
+            spec::download(from, to, *format, credentials, checksum, text, embedded)?
         }
-        Command::Raw(RawCommand::Adopt { source, format }) => spec::adopt(source, *format)?,
+        Command::Raw(RawCommand::Adopt { source, format, text }) => spec::adopt(source, *format, text)?,
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
         Command::Merge { table, primary_key, versions, clauses } => spec::merge(table, primary_key, versions, clauses)?,
         Command::Question { sql, table, sort_by } => spec::question(sql, table, sort_by)?,

@@ -14,6 +14,7 @@ use crate::{
     names::{check_source, check_table},
     origin::Origin,
     pipeline::{on_failure, read_sql},
+    text::TextArguments,
 };
 
 /// `download`; a relative path starts at the current folder.
@@ -23,6 +24,7 @@ pub fn download(
     format: Option<RawFormat>,
     credentials: Option<&str>,
     checksum: Option<&str>,
+    text: &TextArguments,
     files_are_ours: bool,
 ) -> Result<Spec> {
     check_source(to)?;
@@ -35,13 +37,14 @@ pub fn download(
         location: None,
         credentials: credentials.unwrap_or_default().to_string(),
         checksum: checksum.unwrap_or_default().to_string(),
+        text: text.options(),
     }))
 }
 
 /// `raw adopt`
-pub fn adopt(source: &str, format: Option<RawFormat>) -> Result<Spec> {
+pub fn adopt(source: &str, format: Option<RawFormat>, text: &TextArguments) -> Result<Spec> {
     let (source, version) = source_and_version(source)?;
-    Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format) }))
+    Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format), text: text.options() }))
 }
 
 /// `raw skip`, `unskip`, `supersede` and `drop`; none for other commands.
@@ -162,6 +165,7 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
             format: raw_format(arguments.format),
             schema: text(&arguments.schema),
             versions: None,
+            text: arguments.text.options(),
         }),
         columns: arguments.columns.clone(),
         primary_key: primary_key.to_vec(),
@@ -305,6 +309,12 @@ mod tests {
             "short: warn = length(z) < 9",
             "--sort-by",
             "y,z",
+            "--delimiter",
+            ";",
+            "--header",
+            "false",
+            "--null-value",
+            "-",
         ]);
         let expectation = |name: &str, check: &str, on_failure: v1::OnFailure| v1::Expectation {
             name: name.into(),
@@ -319,6 +329,12 @@ mod tests {
                 format: v1::RawFormat::Csv.into(),
                 schema: "x INT".into(),
                 versions: None,
+                text: Some(v1::TextOptions {
+                    delimiter: Some(";".into()),
+                    header: Some(false),
+                    null_value: Some("-".into()),
+                    ..v1::TextOptions::default()
+                }),
             }),
             columns: vec!["x AS y".into(), "z".into()],
             primary_key: vec!["y".into(), "z".into()],

@@ -15,6 +15,32 @@ fn is_name(part: &str) -> bool {
         && part.len() <= 128
 }
 
+/// How the names of columns begin that plans have beside those of the data: with a control character, which no column of data may have there
+/// ([`check_columns`]), so that none can meet another.
+pub const OURS: char = '\u{1}';
+
+/// The name of a column of ours.
+macro_rules! our_column {
+    ($name:literal) => {
+        concat!("\u{1}", $name)
+    };
+}
+pub(crate) use our_column;
+
+/// Fails when a column of data has a name that is kept for ours.
+pub fn check_columns<'a>(whose: &str, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    match names.into_iter().find(|name| name.starts_with(OURS)) {
+        Some(name) => Err(Error::new(
+            Code::SchemaMismatch,
+            format!("{whose} has a column {name:?}, whose name begins with a control character"),
+        )
+        .hint(
+            "such names are Trireme's own; give the column another name, or leave it out by a `schema:` of the source",
+        )),
+        None => Ok(()),
+    }
+}
+
 macro_rules! two_part_name {
     ($(#[$doc:meta])* $name:ident, $first:ident, $what:literal) => {
         $(#[$doc])*
@@ -170,6 +196,14 @@ mod tests {
         assert_eq!(after("20251399T000000000Z").unwrap(), "20251399T000000001Z");
         assert_eq!(after("99991231T235959999Z").unwrap(), "99991231T235960000Z");
         assert!(after("99999999T999999999Z").is_err());
+    }
+
+    #[test]
+    fn no_column_of_data_has_a_name_of_ours() {
+        assert!(our_column!("keep").starts_with(OURS));
+        check_columns("a.b", ["__keep", "keep", "", "é"]).unwrap();
+        let error = check_columns("a.b", ["a", our_column!("keep")]).unwrap_err();
+        assert!(error.message.contains(r#"a.b has a column "\u{1}keep""#), "{error}");
     }
 
     #[test]

@@ -59,6 +59,7 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
         time_zone: settings.time_zone.clone(),
         target_partitions: settings.target_partitions,
         task_bytes: settings.task_bytes,
+        broadcast_bytes: settings.broadcast_bytes,
     };
     let sessions = Sessions::new(cluster.clone(), &storage, planning)?;
     let work = WorkSettings {

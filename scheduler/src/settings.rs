@@ -84,6 +84,10 @@ pub struct Settings {
     #[arg(long, default_value = "4MiB", value_parser = parse_size)]
     pub task_bytes: u64,
 
+    /// Bytes of a join's smaller side up to which it goes to every executor whole; above, both sides are shuffled
+    #[arg(long, default_value = "64MiB", value_parser = parse_size)]
+    pub broadcast_bytes: u64,
+
     /// Raw bytes between two places where a task may begin to read
     #[arg(long, default_value = "16MiB", value_parser = parse_size)]
     pub split_size: u64,

@@ -76,6 +76,7 @@ fn a_pipeline_is_read() {
                 location: at(3, 3),
                 credentials: "vendor".into(),
                 checksum: "auto".into(),
+                text: None,
             },
             v1::Download {
                 source: "stream.streams".into(),

@@ -18,12 +18,15 @@ use super::{
     clauses::{IS_CURRENT, VALID_FROM, VALID_TO},
     writer::{FileWriter, FileWritten, WriteSettings},
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    names::our_column,
+};
 
 /// Input column, `tinyint`: what becomes of the row, an [`Action`].
-pub const ACTION_COLUMN: &str = "__action";
+pub const ACTION_COLUMN: &str = our_column!("action");
 /// Beginning of the names of input columns with the values of the table's row.
-pub const BEFORE: &str = "__before_";
+pub const BEFORE: &str = our_column!("before_");
 /// Folder, in a table's, of its change data.
 pub const CHANGE_FOLDER: &str = "_change_data";
 /// The column of change data that says what a row is.

@@ -170,6 +170,16 @@ pub async fn overwrite(table: &Table, schema: &StructType, files: Vec<Add>, labe
 
 /// Adds files to the version `table` was opened at.
 pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Result<Committed> {
+    append_evolving(table, table.schema().as_ref(), files, label).await
+}
+
+/// Adds files that may have columns which the table gets with them.
+pub async fn append_evolving(
+    table: &Table,
+    schema: &StructType,
+    files: Vec<Add>,
+    label: &CommitLabel,
+) -> Result<Committed> {
     feature::check_writable(table, false)?;
     let info = Info {
         operation: "WRITE",
@@ -180,7 +190,11 @@ pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Resu
             ("numOutputBytes", files.iter().map(size).sum()),
         ],
     };
-    Attempt::on(table, label).commit(info, files.into_iter().map(Action::Add).collect()).await
+    // How these rows are sorted says nothing of the others.
+    let unsorted = CommitLabel { sort_by: Vec::new(), ..label.clone() };
+    let mut actions = evolve(table, schema, &unsorted)?;
+    actions.extend(files.into_iter().map(Action::Add));
+    Attempt::on(table, label).commit(info, actions).await
 }
 
 /// Notes that a delivery without a row was merged: the table stays what it is.

@@ -10,7 +10,9 @@ use deltalake_core::kernel::{
 
 use crate::{
     TableName,
+    depth::check_depth,
     error::{Code, Error, Result},
+    names::OURS,
 };
 
 /// How far a job may change the schema of a table that exists.
@@ -37,11 +39,12 @@ const LAYOUT_KEYS: &[&str] = &["delta.columnMapping.", "delta.typeChanges", "par
 /// `timestamp_ntz` (both in microseconds), dictionaries and views their value type. Fails with [`Code::InvalidSql`] for a type or a name that a
 /// table can't have.
 pub fn to_delta(schema: &ArrowSchema) -> Result<StructType> {
+    check_depth("the result", schema)?;
     let mut seen = HashSet::new();
     let mut fields = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let name = field.name();
-        if name.is_empty() || name.contains(BAD_IN_NAME) {
+        if name.is_empty() || name.contains(BAD_IN_NAME) || name.starts_with(OURS) {
             return Err(Error::new(Code::InvalidSql, format!("`{name}` can't be the name of a table's column"))
                 .hint("name the expression: `… AS some_name`, without spaces and `,;{}()=`"));
         }

@@ -46,17 +46,18 @@ use super::{
 use crate::{
     Storage, TableName,
     error::{Code, Error, Result},
+    names::our_column,
     plan::{Asked, TaskScope},
     raw::places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
 };
 
 /// Optional input column, boolean: rows where it is not true are dropped and counted (a pipeline's `where:`).
-pub const KEEP_COLUMN: &str = "__keep";
+pub const KEEP_COLUMN: &str = our_column!("keep");
 /// Optional input column, boolean: of rows that are kept, those where it is not true are superseded by another and counted.
-pub const LATEST_COLUMN: &str = "__latest";
+pub const LATEST_COLUMN: &str = our_column!("latest");
 /// Optional input column, text: a row with a reason goes to the quarantine ([`WriteSpec::bad_rows`]), whatever else it is.
-pub const REASON_COLUMN: &str = "__reason";
-const CHECK_COLUMN: &str = "__check_";
+pub const REASON_COLUMN: &str = our_column!("reason");
+const CHECK_COLUMN: &str = our_column!("check_");
 
 /// The optional input column of a check of [`WriteSpec::checks`], text: what failed; null where nothing did.
 pub fn check_column(index: usize) -> String {

@@ -4,8 +4,12 @@
 //! scan of it, one [`source`] piece a split; [`infer`] tells its columns.
 
 pub mod adopt;
+pub(crate) mod archive;
+pub mod charset;
 pub mod codec;
 pub(crate) mod csv;
+pub(crate) mod decimal;
+pub mod dialect;
 pub mod fetch;
 pub mod infer;
 pub(crate) mod intake;
@@ -29,6 +33,8 @@ pub(crate) mod upload;
 pub mod zone;
 
 pub use adopt::{Adoption, adopt_outcomes, adopt_plan};
+pub use charset::Charset;
+pub use dialect::{CsvOptions, Dialect, GivenOptions, TextOptions};
 pub use fetch::{AllowedOrigins, Checksum, FetchOutcome, FetchRequest, Fetched, Previous, Seen, Slice, fetch};
 pub use infer::{JsonType, Kind, Observed, RawSchema};
 pub use intake::CopyPolicy;

@@ -12,6 +12,28 @@ pub struct Location {
     #[prost(uint32, tag = "3")]
     pub column: u32,
 }
+/// How the text of a delivery is written, where that is not the usual way. What is not set is as it is usually, or as it was said at the download.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextOptions {
+    /// Of CSV, between fields: one ASCII character, or `\t`. Usually `,`.
+    #[prost(string, optional, tag = "1")]
+    pub delimiter: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV, around fields that hold delimiters or line ends: one ASCII character, or nothing for none. Usually `"`.
+    #[prost(string, optional, tag = "2")]
+    pub quote: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV, in quotes: takes the quote after it as it is; one ASCII character, such as a backslash. Usually nothing: two quotes are one.
+    #[prost(string, optional, tag = "3")]
+    pub escape: ::core::option::Option<::prost::alloc::string::String>,
+    /// How letters are encoded, such as `ISO-8859-1`, `windows-1252` or `UTF-16`. Usually UTF-8, or UTF-16 where a byte order mark says so.
+    #[prost(string, optional, tag = "4")]
+    pub encoding: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV: fields with this text are NULL, as unquoted empty ones always are.
+    #[prost(string, optional, tag = "5")]
+    pub null_value: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV: whether the first record names the columns. Usually it does.
+    #[prost(bool, optional, tag = "6")]
+    pub header: ::core::option::Option<bool>,
+}
 /// Brings the bytes behind a URL into the raw zone, unchanged, as a new version of a source.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Download {
@@ -32,6 +54,8 @@ pub struct Download {
     /// `auto` (compare with what the origin publishes), `sha256:HEX`, `md5:HEX`, or `none` or empty: the length is verified only.
     #[prost(string, tag = "11")]
     pub checksum: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "12")]
+    pub text: ::core::option::Option<TextOptions>,
 }
 /// Makes a version of files that others put into its folder of the raw zone: finds their splits, and keeps them in a manifest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -45,6 +69,8 @@ pub struct Adopt {
     /// Told from the files' names or first bytes when unspecified.
     #[prost(enumeration = "RawFormat", tag = "3")]
     pub format: i32,
+    #[prost(message, optional, tag = "12")]
+    pub text: ::core::option::Option<TextOptions>,
 }
 /// Which raw version of which source a table is made of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -63,6 +89,9 @@ pub struct SourceRef {
     /// Several versions, for a merge; `version` is empty then.
     #[prost(message, optional, tag = "5")]
     pub versions: ::core::option::Option<Versions>,
+    /// An encoding other than the download's is refused: it decides where everything in the text is.
+    #[prost(message, optional, tag = "12")]
+    pub text: ::core::option::Option<TextOptions>,
 }
 /// Raw versions that a merge applies one after the other, oldest first, each in a commit of its own. Versions that the table holds and that are newer than
 /// one of these are applied again behind it. Skipped versions are left out.
@@ -1476,6 +1505,8 @@ pub enum Outcome {
     AlreadyCurrent = 2,
     /// A load or merge of a raw version that the table already holds.
     AlreadyApplied = 3,
+    /// A load or merge of an empty delivery of which nobody knows the columns, into a table that is not there: nothing was made.
+    NothingDelivered = 20,
 }
 impl Outcome {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1488,6 +1519,7 @@ impl Outcome {
             Self::Applied => "OUTCOME_APPLIED",
             Self::AlreadyCurrent => "OUTCOME_ALREADY_CURRENT",
             Self::AlreadyApplied => "OUTCOME_ALREADY_APPLIED",
+            Self::NothingDelivered => "OUTCOME_NOTHING_DELIVERED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1497,6 +1529,7 @@ impl Outcome {
             "OUTCOME_APPLIED" => Some(Self::Applied),
             "OUTCOME_ALREADY_CURRENT" => Some(Self::AlreadyCurrent),
             "OUTCOME_ALREADY_APPLIED" => Some(Self::AlreadyApplied),
+            "OUTCOME_NOTHING_DELIVERED" => Some(Self::NothingDelivered),
             _ => None,
         }
     }

@@ -199,7 +199,13 @@ impl Shared {
         }
         let job = ending.publish();
         let error = job.error.as_ref().map(|error| format!("{}: {}", error.code, error.message));
-        tracing::info!(job = %id, kind = job.kind, name = job.name, state = job.state().as_str_name(), error, "job ended");
+        let state = job.state().as_str_name();
+        match job.state() {
+            JobState::Failed => {
+                tracing::error!(job = %id, kind = job.kind, name = job.name, state, error, "job failed")
+            }
+            _ => tracing::info!(job = %id, kind = job.kind, name = job.name, state, error, "job ended"),
+        }
         self.retire(&id, &job);
     }
 }
@@ -290,6 +296,7 @@ fn outcome(parts: &[Arc<Job>]) -> Outcome {
         () if has(Outcome::Applied) => Outcome::Applied,
         () if has(Outcome::AlreadyApplied) => Outcome::AlreadyApplied,
         () if has(Outcome::AlreadyCurrent) => Outcome::AlreadyCurrent,
+        () if has(Outcome::NothingDelivered) => Outcome::NothingDelivered,
         () => Outcome::Unspecified,
     }
 }

@@ -7,9 +7,11 @@ use std::{
 };
 
 use datafusion::{
+    arrow::datatypes::Schema,
+    common::DFSchema,
     datasource::provider_as_source,
     functions_window::expr_fn::row_number,
-    logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
+    logical_expr::{EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
     prelude::SessionContext,
 };
 use deltalake_core::kernel::{Add, StructType};
@@ -19,17 +21,22 @@ use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName, TableName,
     delta::{
         Clauses, CommitLabel, Committed, Content, DataFiles, Delivery, DeltaWriteExec, JobCommits, SchemaPolicy, Table,
-        WriteOutcome, WriteSpec, commit, feature, nulls, quarantine, schema,
+        WriteOutcome, WriteSpec,
+        clauses::{IS_CURRENT, VALID_FROM, VALID_TO},
+        commit, feature, nulls, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden, sort_partitions},
     },
+    names::OURS,
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
     sql,
+    storage::in_folder,
 };
 use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{
     Worker,
     clauses::{self, check_properties, clauses_of},
+    download::options_of,
     failures::{Failures, is_of_delivery, refuse_older, skipped},
     merge::Searched,
     quality::{self, Columns, Counted, told_rows},
@@ -202,6 +209,10 @@ impl Worker {
             Some(manifest) => manifest,
             None => self.zone.get(&source, Some(&wanted.read)).await?,
         };
+        let given = options_of(source_of(spec)?.text.as_ref());
+        given.check_format(manifest.format, &format!("{}@{}", manifest.source, manifest.version))?;
+        let options = given.over(&manifest.options)?;
+        let manifest = manifest.read_with(options)?;
         let sort_by = spec.sort_by.clone();
         let label =
             CommitLabel { job_id: job.id().to_string(), delivery: Some(delivery), sort_by, ..CommitLabel::default() };
@@ -277,11 +288,7 @@ impl Worker {
         let mut table = match table {
             Some(table) => table,
             None => {
-                let version = application.version().to_string();
-                job.update(|job| {
-                    job.outcome = Outcome::Applied.into();
-                    job.raw_versions.push(version);
-                });
+                job.update(|job| job.outcome = Outcome::NothingDelivered.into());
                 return Ok(false);
             }
         };
@@ -406,7 +413,15 @@ impl Worker {
             "" => None,
             ddl => Some(sql::parse_schema(ddl)?),
         };
-        let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
+        let known = match known_columns(&self.zone, manifest, declared.as_ref()).await {
+            // Nobody knows the columns of what is not there; the table's are right for no row.
+            Err(error) if error.code == Code::EmptySource && manifest.records() == Some(0) => {
+                let table = Table::open(&self.storage, &application.name).await?.ok_or(error)?;
+                return Ok((no_rows(&table, spec)?, Vec::new()));
+            }
+            known => known?,
+        };
+        let schema = match known {
             Some(schema) => schema,
             None => {
                 let lenient = spec.on_bad_record() == OnBadRecord::Quarantine;
@@ -422,7 +437,8 @@ impl Worker {
         let planned = Columns::plan(&session.state(), &schema, spec)?;
         check_key_names(spec, &planned.columns)?;
         let tells = planned.tells(spec);
-        let raw = RawTable::new(self.zone.clone(), manifest.clone(), schema).telling(tells)?;
+        let raw =
+            RawTable::new(self.zone.clone(), manifest.clone(), schema).declared(declared.is_some()).telling(tells);
         let mut scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(raw)), None)?;
         let (rows, counted) = if tells == Tells::Nothing {
             let mut keep = planned.filter.map(Expr::is_true);
@@ -463,8 +479,9 @@ impl Worker {
             .order_by(vec![ident(column).sort(!greatest, false)])
             .build()?;
         let names: Vec<Expr> = names.iter().map(|name| ident(*name)).collect();
-        let ranked = rows.window(vec![rank.alias("__rank")])?;
-        let latest = ident("__rank").eq(lit(1_u64)).alias(LATEST_COLUMN);
+        let number = format!("{OURS}rank");
+        let ranked = rows.window(vec![rank.alias(&number)])?;
+        let latest = ident(number).eq(lit(1_u64)).alias(LATEST_COLUMN);
         Ok((ranked.project(names.into_iter().chain([latest]))?.build()?, counted))
     }
 
@@ -525,9 +542,8 @@ impl Worker {
     pub(super) async fn discard_files(&self, name: &TableName, files: &[Add]) {
         let folder = self.storage.table_path(name);
         for add in files {
-            let file = object_store::path::Path::from_iter(
-                folder.parts().chain(object_store::path::Path::from(add.path.as_str()).parts()).collect::<Vec<_>>(),
-            );
+            // The name of a file of ours has no folder in it.
+            let file = in_folder(&folder, &add.path);
             if let Err(error) = self.storage.store().delete(&file).await {
                 tracing::debug!(%file, %error, "an uncommitted file was left behind");
             }
@@ -580,6 +596,16 @@ fn already_applied(job: &JobHandle, version: u64) {
     });
 }
 
+/// No rows of a table's columns, but for those that history adds.
+fn no_rows(table: &Table, spec: &TableSpec) -> Result<LogicalPlan> {
+    let columns = schema::to_arrow(&table.schema())?;
+    let added = [VALID_FROM, VALID_TO, IS_CURRENT];
+    let own = |name: &str| spec.history.is_none() || !added.contains(&name);
+    let fields: Vec<_> = columns.fields().iter().filter(|field| own(field.name())).cloned().collect();
+    let schema = DFSchema::try_from(Schema::new(fields))?;
+    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema) }))
+}
+
 /// What makes two runs the same work, beside mode and raw version: everything in the spec that decides about rows.
 fn digest(spec: &TableSpec, mode: Mode) -> String {
     use sha2::{Digest, Sha256};
@@ -596,6 +622,7 @@ fn digest(spec: &TableSpec, mode: Mode) -> String {
         order,
         reference.schema,
     ];
+    parts.extend(options_of(reference.text.as_ref()).told());
     parts.extend(quality::digest_parts(spec));
     parts.extend(clauses::digest_parts(spec));
     // It changes no row, so a merge that has it does not apply again what was applied without it; a load that has it is there to sort.

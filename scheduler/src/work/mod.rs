@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use trireme_engine::{
     Code, Error, Result, SourceName, Storage, TableName,
     delta::{WriteSettings, catalog},
-    raw::{AllowedOrigins, CopyPolicy, RawZone},
+    raw::{AllowedOrigins, CopyPolicy, RawZone, TextOptions},
     sql,
 };
 use trireme_proto::v1::{Job, JobSpec, Question, SourceRef, TableSpec, job_spec::Spec};
@@ -90,6 +90,11 @@ impl Worker {
             sql::parse_schema(&reference.schema)?;
         }
         versions::check_versions(reference)?;
+        let given = download::options_of(reference.text.as_ref());
+        given.over(&TextOptions::default())?;
+        if let Some(format) = download::format_of(reference.format) {
+            given.check_format(format, &format!("source {source}"))?;
+        }
         let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
         if version.is_none() && promised.sources.contains(&source) {
             return Ok(());

@@ -17,6 +17,7 @@ use trireme_engine::{
         quarantine::BadRows,
         write::{KEEP_COLUMN, REASON_COLUMN, check_column},
     },
+    names::{OURS, check_columns},
     raw::{
         Manifest, RawFormat, SchemaReport, Tells,
         places::{BAD_COLUMN, place_fields},
@@ -69,6 +70,8 @@ impl Columns {
     pub fn plan(state: &SessionState, raw: &Schema, spec: &TableSpec) -> Result<Self> {
         let filter = (!spec.r#where.is_empty()).then_some(spec.r#where.as_str());
         let (columns, filter) = sql::plan_columns(state, raw, &spec.columns, filter)?;
+        let names: Vec<String> = columns.iter().map(|column| column.schema_name().to_string()).collect();
+        check_columns(&format!("table {}", spec.table), names.iter().map(String::as_str))?;
         let (columns, strict) = sql::take_strict_casts(columns)?;
         let (mut filter, strict_filter) = sql::take_strict_casts(filter.into_iter().collect())?;
         Ok(Self { columns, filter: filter.pop(), strict, strict_filter })
@@ -108,7 +111,7 @@ pub fn told_rows(
     let mut demands = Vec::new();
     let casts = strict_filter.into_iter().map(|cast| (cast, true)).chain(strict.into_iter().map(|cast| (cast, false)));
     for (at, (cast, always)) in casts.enumerate() {
-        let column = format!("__strict_{at}");
+        let column = format!("{OURS}strict_{at}");
         told.push(cast.failure.alias(&column));
         demands.push(Demand { label: cast.label, on_failure: on_cast, failure: ident(column), always });
     }
@@ -235,6 +238,7 @@ impl Worker {
     ) -> Result<()> {
         let Application { spec, name, manifest, job, .. } = application;
         let summary = &outcome.summary;
+        let summary = &delivered(manifest, summary);
         tell(job, name, summary, counted)?;
         let place = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
         for (check, found) in counted.iter().zip(&summary.checks) {
@@ -326,6 +330,9 @@ impl Worker {
             Some(table) if table.schema().as_ref() == &quarantine::columns()? => {
                 commit::append(&table, files, label).await
             }
+            Some(table) if table.schema().as_ref() == &quarantine::columns_before()? => {
+                commit::append_evolving(&table, &quarantine::columns()?, files, label).await
+            }
             Some(_) => Err(Error::new(Code::SchemaMismatch, format!("table {name} is not a quarantine of ours"))
                 .hint("its columns are others; move that table away, or name yours otherwise")),
         }
@@ -390,6 +397,14 @@ pub fn schema_message(manifest: &Manifest, report: SchemaReport) -> v1::SchemaRe
 }
 
 /// Adds what a write counted to what the job says: it may apply several versions.
+/// Examples with the names of the files as they were delivered.
+fn delivered(manifest: &Manifest, summary: &WriteSummary) -> WriteSummary {
+    let mut summary = summary.clone();
+    let examples = summary.checks.iter_mut().flat_map(|check| &mut check.examples).chain(&mut summary.bad_examples);
+    examples.for_each(|example| *example = manifest.name_delivered(example));
+    summary
+}
+
 fn tell(job: &JobHandle, name: &TableName, summary: &WriteSummary, counted: &[Counted]) -> Result<()> {
     let table = quarantine::table_of(name)?.to_string();
     job.update(|job| {

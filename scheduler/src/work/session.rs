@@ -26,6 +26,8 @@ pub struct Planning {
     pub target_partitions: usize,
     /// Raw or table bytes that are worth a task of their own: a task costs a round trip, so small work gets few.
     pub task_bytes: u64,
+    /// Bytes of a join's side up to which it goes to every executor whole.
+    pub broadcast_bytes: u64,
 }
 
 /// Makes planning sessions.
@@ -80,6 +82,9 @@ impl Sessions {
         let options = SessionOptions {
             time_zone: self.planning.time_zone.clone(),
             target_partitions,
+            // A table is cut once it is worth more than two tasks.
+            smallest_split: self.planning.task_bytes.saturating_mul(5) / 2,
+            broadcast_bytes: self.planning.broadcast_bytes,
             ..SessionOptions::default()
         };
         Ok(SessionContext::new_with_state(session_state(session_config(&options), self.runtime.clone())?))

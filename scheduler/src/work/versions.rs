@@ -116,7 +116,7 @@ impl Worker {
         let listed = |version: &RawVersion| found.versions.binary_search(version).is_ok();
         if wanted.is_empty() || !wanted.iter().all(listed) {
             // What is read now, or files that others put there.
-            let manifest = self.manifest(&source, wanted.first(), reference.format, job).await?;
+            let manifest = self.manifest(&source, wanted.first(), reference, job).await?;
             let read = manifest.version.clone();
             let place = found.marks.get(&read).and_then(|mark| mark.stands_in_for.clone());
             let version = place.unwrap_or_else(|| read.clone());
