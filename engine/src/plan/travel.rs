@@ -31,9 +31,15 @@ pub fn check_travels(state: &SessionState, plan: &Arc<dyn ExecutionPlan>) -> Res
     over_the_wire(state, plan).map(|_| ()).map_err(|error| {
         let error = Error::from(error);
         let why = error.message.lines().next().unwrap_or_default();
-        let hint = match why.contains("recursion limit") {
-            true => "it nests too deeply: split the expression, or the query, in steps",
-            false => "write the query in another way, and tell us of this one",
+        // As protobuf's reader says it, or as the list of what it was in.
+        let deep = why.contains("recursion limit") || why.contains("RecursionLimitReached");
+        let (why, hint) = match (deep, why.contains("ArrowType")) {
+            (true, true) => (
+                "the types of its columns are nested too deep for a plan of so many steps",
+                "keep what is deep as a STRING (`schema:` of the source), which holds its JSON text",
+            ),
+            (true, false) => ("it nests too deeply", "split the expression, or the query, in steps"),
+            (false, _) => (why, "write the query in another way, and tell us of this one"),
         };
         Error::new(Code::InvalidSql, format!("the plan can't be sent to executors: {why}")).hint(hint)
     })

@@ -42,6 +42,6 @@ pub use manifest::{Compression, Delivered, JsonLayout, Manifest, Part, RawFormat
 pub use marks::{Deliveries, Dropped, Mark};
 pub use report::{FieldReport, KindReport, SchemaReport, schema_report};
 pub use source::{RawSource, Tells};
-pub use table::{RawTable, known_columns};
+pub use table::{RawTable, known_columns, tells_columns};
 pub use task::{download_outcomes, download_plan, infer_plan, inferred_schema, list_plan, listed_files};
 pub use zone::RawZone;

@@ -223,6 +223,14 @@ pub async fn known_columns(
     Ok(Some(columns))
 }
 
+/// Whether a version itself tells its columns, or what is declared does: an empty one may have those of the version before it.
+///
+/// # Errors
+/// As [`known_columns`].
+pub async fn tells_columns(zone: &RawZone, manifest: &Manifest, declared: Option<&SchemaRef>) -> Result<bool> {
+    Ok(!matches!(told(zone, manifest, declared).await?, Told::Nothing))
+}
+
 async fn told(zone: &RawZone, manifest: &Manifest, declared: Option<&SchemaRef>) -> Result<Told> {
     let columns = match (manifest.format, declared) {
         (RawFormat::Csv, declared) => csv_schema(zone, manifest, declared).await?,
@@ -266,11 +274,11 @@ async fn earlier(zone: &RawZone, manifest: &Manifest) -> Result<Option<SchemaRef
     let versions = zone.list_versions(&manifest.source).await?;
     let before = versions.into_iter().filter(|version| *version < manifest.version);
     for version in before.take(MOST_EARLIER) {
-        let earlier = zone.get(&manifest.source, Some(&version)).await?;
+        // One that can't be read is refused where it is applied, and one that was dropped tells nothing.
+        let Ok(earlier) = zone.get(&manifest.source, Some(&version)).await else { continue };
         if earlier.format != manifest.format {
             continue;
         }
-        // One that can't be read is refused where it is applied.
         if let Ok(Told::Columns(columns)) = told(zone, &earlier, None).await {
             return Ok(Some(columns));
         }

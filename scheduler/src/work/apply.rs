@@ -7,11 +7,9 @@ use std::{
 };
 
 use datafusion::{
-    arrow::datatypes::Schema,
-    common::DFSchema,
     datasource::provider_as_source,
     functions_window::expr_fn::row_number,
-    logical_expr::{EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
+    logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
     prelude::SessionContext,
 };
 use deltalake_core::kernel::{Add, StructType};
@@ -21,13 +19,11 @@ use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName, TableName,
     delta::{
         Clauses, CommitLabel, Committed, Content, DataFiles, Delivery, DeltaWriteExec, JobCommits, SchemaPolicy, Table,
-        WriteOutcome, WriteSpec,
-        clauses::{IS_CURRENT, VALID_FROM, VALID_TO},
-        commit, feature, nulls, quarantine, schema,
+        WriteOutcome, WriteSpec, commit, feature, nulls, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden, sort_partitions},
     },
     names::OURS,
-    raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
+    raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns, tells_columns},
     sql,
     storage::in_folder,
 };
@@ -413,15 +409,14 @@ impl Worker {
             "" => None,
             ddl => Some(sql::parse_schema(ddl)?),
         };
-        let known = match known_columns(&self.zone, manifest, declared.as_ref()).await {
-            // Nobody knows the columns of what is not there; the table's are right for no row.
-            Err(error) if error.code == Code::EmptySource && manifest.records() == Some(0) => {
-                let table = Table::open(&self.storage, &application.name).await?.ok_or(error)?;
-                return Ok((no_rows(&table, spec)?, Vec::new()));
-            }
-            known => known?,
-        };
-        let schema = match known {
+        // An empty snapshot that says nothing of itself is no reason to delete all that the table has.
+        if application.clauses.deletes_absent
+            && application.is_empty()
+            && !tells_columns(&self.zone, manifest, declared.as_ref()).await?
+        {
+            return Err(Error::new(Code::EmptySource, "it has no record"));
+        }
+        let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
             Some(schema) => schema,
             None => {
                 let lenient = spec.on_bad_record() == OnBadRecord::Quarantine;
@@ -594,16 +589,6 @@ fn already_applied(job: &JobHandle, version: u64) {
         // Of this run nothing is in the table.
         job.metrics = None;
     });
-}
-
-/// No rows of a table's columns, but for those that history adds.
-fn no_rows(table: &Table, spec: &TableSpec) -> Result<LogicalPlan> {
-    let columns = schema::to_arrow(&table.schema())?;
-    let added = [VALID_FROM, VALID_TO, IS_CURRENT];
-    let own = |name: &str| spec.history.is_none() || !added.contains(&name);
-    let fields: Vec<_> = columns.fields().iter().filter(|field| own(field.name())).cloned().collect();
-    let schema = DFSchema::try_from(Schema::new(fields))?;
-    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema) }))
 }
 
 /// What makes two runs the same work, beside mode and raw version: everything in the spec that decides about rows.
