@@ -37,7 +37,9 @@ class Finding:
                     values = ", ".join(literal(frozen(cell), kind, SPARK) if cell is not None else "NULL" for cell, (_, kind) in zip(row, table.columns))
                     lines.append(f"  ({values})")
         for name, rows in self.extra:
-            lines.append(f"{name}: {sorted(rows, key=str)[:8] if isinstance(rows, list) else rows}{f' ({len(rows)} rows)' if isinstance(rows, list) else ''}")
+            if isinstance(rows, list):
+                rows = f"{(rows if self.problem.startswith('order') else sorted(rows, key=str))[:8]} ({len(rows)} rows)"
+            lines.append(f"{name}: {rows}")
         return "\n".join(lines) + f"\n(seed {self.seed})\n"
 
 

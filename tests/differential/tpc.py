@@ -7,6 +7,7 @@ Data, queries and right answers come from DuckDB's extensions, which PyPI's duck
 queries are spelled for Spark by a few replacements. Order is compared by the keys of the last ORDER BY that are columns of the answer."""
 
 import argparse
+import concurrent.futures
 import glob
 import json
 import math
@@ -163,6 +164,18 @@ def difference(expected, found, keys, cut):
     return None
 
 
+def ask(cluster, sql, expected, keys, timeout):
+    """What is wrong with a cluster's answer, or None, and how long it took."""
+    begun = time.time()
+    try:
+        problem = difference(expected, rows_of(cluster.ask(sql, timeout)), keys, "limit" in sql.lower())
+    except Failure as failure:
+        problem = str(failure)
+        if failure.code in ("hang", "crash"):
+            cluster.restart()
+    return problem, time.time() - begun
+
+
 def main():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("suite", choices=SUITES)
@@ -182,7 +195,7 @@ def main():
         for table in tables:
             rows = db.sql(f"SELECT * FROM {table}").to_arrow_table()
             write(cluster.lake, f"{arguments.suite}.{table}", rows, 1 if cluster.name == "one" or rows.num_rows < 1000 else 4)
-    failed, started = 0, time.time()
+    failed, started, pool = 0, time.time(), concurrent.futures.ThreadPoolExecutor(len(clusters))
     only = {int(number) for number in arguments.only.split(",") if number}
     queries = db.sql(f"SELECT query_nr, query FROM {arguments.suite}_queries()").fetchall()
     for number, sql in queries:
@@ -190,16 +203,10 @@ def main():
             continue
         answer = db.sql(sql.strip().rstrip(";")).to_arrow_table()
         keys, expected = order_keys(sql, [name.lower() for name in answer.column_names]), rows_of(answer)
-        for cluster in clusters:
-            begun = time.time()
-            try:
-                problem = difference(expected, rows_of(cluster.ask(spark(sql, tables, arguments.suite), arguments.timeout)), keys, "limit" in sql.lower())
-            except Failure as failure:
-                problem = str(failure)
-                if failure.code in ("hang", "crash"):
-                    cluster.restart()
+        problems = pool.map(lambda cluster: ask(cluster, spark(sql, tables, arguments.suite), expected, keys, arguments.timeout), clusters)
+        for cluster, (problem, seconds) in zip(clusters, problems):
             failed += problem is not None
-            print(f"{arguments.suite} {number} on {cluster.name}: {problem or 'right'} ({len(expected)} rows, {time.time() - begun:.1f} s)", flush=True)
+            print(f"{arguments.suite} {number} on {cluster.name}: {problem or 'right'} ({len(expected)} rows, {seconds:.1f} s)", flush=True)
     for cluster in clusters:
         cluster.stop()
     shutil.rmtree(folder, ignore_errors=True)
