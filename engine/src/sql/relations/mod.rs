@@ -5,10 +5,12 @@
 //! [`pivot`]). What a `*` stands for is known by types only, so an item such as `explode(x)` (one column of an array, two of a map) or `s.*` is first a
 //! *question*: planning answers it ([`Answers`]) and ends, and the statement is planned again with the answer.
 mod aliases;
+mod from;
 mod generators;
 mod pivot;
 pub(super) mod planner;
 mod tree;
+mod tuples;
 
 use std::{
     collections::HashMap,
@@ -23,8 +25,8 @@ use datafusion::{
 
 use super::{calls::SparkPlanner, kernel::wrong_call};
 
+pub(super) use from::generator_of;
 pub(super) use generators::{is_generator, with_positions};
-pub(super) use tree::generator_of;
 
 /// How the fields of a struct are named that stands for a tuple which a subquery's rows are compared with.
 pub(super) const TUPLE: &str = "__tuple_";

@@ -4,20 +4,24 @@ use std::{collections::HashSet, ops::ControlFlow};
 
 use datafusion::sql::sqlparser::{
     ast::{
-        BinaryOperator, Expr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join,
-        JoinConstraint, JoinOperator, ObjectName, OrderByExpr, OrderByKind, OrderByOptions, PivotValueSource, Query,
-        Select, SelectFlavor, SelectItem, SetExpr, SetOperator, Spanned, TableAlias, TableAliasColumnDef, TableFactor,
-        TableWithJoins, Value, ValueWithSpan, Values, VisitMut, VisitorMut, WildcardAdditionalOptions,
+        Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Join, JoinOperator, ObjectName,
+        OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectFlavor, SelectItem, SetExpr, SetOperator,
+        Spanned, TableFactor, TableWithJoins, Values, VisitMut, VisitorMut, WildcardAdditionalOptions,
     },
     tokenizer::Span,
 };
 
-use super::{ASK, Answers, GENERATE, TUPLE, aliases, generators::is_generator, planner::Mark};
+use super::{
+    ASK, Answers, GENERATE, aliases,
+    from::{generator_of, nested, numbered, table_alias},
+    generators::is_generator,
+    tuples::{compare_tuple, compare_tuples, query_of},
+};
 use crate::{
     error::{Code, Error, Result},
     sql::{
         statement::wildcard_of,
-        syntax::{binary, call, marked, name_of, not, number, place_holder, text},
+        syntax::{marked, name_of, not, number, place_holder, text},
     },
 };
 
@@ -61,9 +65,10 @@ impl VisitorMut for Names {
     }
 }
 
-struct Shaper<'a> {
+/// What brings a tree into the planner's shapes.
+pub(super) struct Shaper<'a> {
     answers: &'a Answers,
-    place: &'a dyn Fn(Span) -> String,
+    pub(super) place: &'a dyn Fn(Span) -> String,
     relations: HashSet<String>,
     /// The query that comes next is `(VALUES …)` after FROM.
     in_values: bool,
@@ -225,105 +230,6 @@ impl Shaper<'_> {
         Ok(())
     }
 
-    /// `LATERAL VIEW`, and generators after FROM.
-    fn lateral(&self, select: &mut Select) -> Result<()> {
-        let generates = |factor: &TableFactor| from_generator(factor).is_some();
-        let any = select
-            .from
-            .iter()
-            .any(|item| generates(&item.relation) || item.joins.iter().any(|join| generates(&join.relation)));
-        if !any && select.lateral_views.is_empty() {
-            return Ok(());
-        }
-        let mut so_far: Option<TableFactor> = None;
-        for item in std::mem::take(&mut select.from) {
-            let mut before = so_far.take();
-            let mut current = match from_generator(&item.relation) {
-                Some(mut mark) => {
-                    mark.alone = before.is_none();
-                    carrier(before.take(), mark)
-                }
-                None => item.relation,
-            };
-            let mut joins: Vec<Join> = Vec::new();
-            for join in item.joins {
-                let Some(mut mark) = from_generator(&join.relation) else {
-                    joins.push(join);
-                    continue;
-                };
-                if let Some(condition) = self.join_generator(join, &mut mark)? {
-                    select.selection = Some(match select.selection.take() {
-                        Some(selection) => binary(nested(selection), BinaryOperator::And, nested(condition)),
-                        None => condition,
-                    });
-                }
-                let all = joined(before.take(), current, std::mem::take(&mut joins));
-                current = carrier(Some(all), mark);
-            }
-            so_far = Some(joined(before, current, joins));
-        }
-        for view in std::mem::take(&mut select.lateral_views) {
-            let Expr::Function(function) = &view.lateral_view else {
-                return Err(self.no_generator(&view.lateral_view));
-            };
-            let name = name_of(function).unwrap_or_default();
-            if !is_generator(&name) {
-                return Err(self.no_generator(&view.lateral_view));
-            }
-            let mut columns = view.lateral_col_alias;
-            let alias = view.lateral_view_name.0.first().and_then(|part| part.as_ident().cloned());
-            // `LATERAL VIEW explode(xs) AS x` has no name before AS.
-            let alias = match alias {
-                Some(name) if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("as") => {
-                    Ident::new("__view")
-                }
-                Some(name) => name,
-                None => Ident::new("__view"),
-            };
-            let alias = table_alias(alias, std::mem::take(&mut columns));
-            let mark = Mark {
-                name,
-                args: plain_args(function),
-                outer: view.outer,
-                alone: so_far.is_none(),
-                alias: Some(alias),
-            };
-            so_far = Some(carrier(so_far.take(), mark));
-        }
-        select.from = so_far.into_iter().map(|relation| TableWithJoins { relation, joins: Vec::new() }).collect();
-        Ok(())
-    }
-
-    /// How a generator is joined, and the condition that then filters its rows.
-    fn join_generator(&self, join: Join, mark: &mut Mark) -> Result<Option<Expr>> {
-        let refuse = |what: &str| {
-            let place = (self.place)(join.relation.span());
-            Err(Error::new(Code::InvalidSql, format!("{place}a generator {what}"))
-                .hint("write JOIN … ON true, or LATERAL VIEW"))
-        };
-        let constraint = match join.join_operator {
-            JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) | JoinOperator::CrossJoin(constraint) => {
-                constraint
-            }
-            JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                mark.outer = true;
-                constraint
-            }
-            _ => return refuse("can be joined by JOIN and LEFT JOIN only"),
-        };
-        match constraint {
-            JoinConstraint::None => Ok(None),
-            JoinConstraint::On(Expr::Value(ValueWithSpan { value: Value::Boolean(true), .. })) => Ok(None),
-            JoinConstraint::On(condition) if !mark.outer => Ok(Some(condition)),
-            _ => refuse("can't be joined by this condition"),
-        }
-    }
-
-    fn no_generator(&self, expr: &Expr) -> Error {
-        Error::new(Code::InvalidSql, format!("{}`{expr}` makes no rows", (self.place)(expr.span())))
-            .hint("a LATERAL VIEW takes explode, posexplode, inline, stack, json_tuple and their _outer forms")
-    }
-
     /// The columns that a generator after SELECT makes.
     fn generated(&self, name: &str, args: Vec<Expr>, aliases: Vec<Ident>, span: Span) -> Result<Vec<SelectItem>> {
         let item = item_place(span);
@@ -449,71 +355,6 @@ fn asked(item: &str, kind: &str, about: Vec<Expr>) -> SelectItem {
     SelectItem::UnnamedExpr(marked(ASK, values))
 }
 
-/// A generator that is a whole item, with its arguments and aliases.
-pub(in crate::sql) fn generator_of(item: &SelectItem) -> Option<(String, Vec<Expr>, Vec<Ident>, Span)> {
-    let (expr, aliases) = match item {
-        SelectItem::UnnamedExpr(expr) => (expr, Vec::new()),
-        SelectItem::ExprWithAlias { expr, alias } => (expr, vec![alias.clone()]),
-        SelectItem::ExprWithAliases { expr, aliases } => (expr, aliases.clone()),
-        _ => return None,
-    };
-    let Expr::Function(function) = expr else { return None };
-    let name = name_of(function).filter(|name| is_generator(name))?;
-    Some((name, plain_args(function), aliases, function.name.span()))
-}
-
-/// The arguments of a call, also named ones, in their order.
-fn plain_args(function: &Function) -> Vec<Expr> {
-    match &function.args {
-        FunctionArguments::List(list) => exprs_of(&list.args),
-        _ => Vec::new(),
-    }
-}
-
-fn exprs_of(args: &[FunctionArg]) -> Vec<Expr> {
-    let args = args.iter().filter_map(|arg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
-        | FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. }
-        | FunctionArg::ExprNamed { arg: FunctionArgExpr::Expr(expr), .. } => Some(expr.clone()),
-        _ => None,
-    });
-    args.collect()
-}
-
-/// A generator after FROM.
-fn from_generator(factor: &TableFactor) -> Option<Mark> {
-    let (name, args, alias) = match factor {
-        TableFactor::Table { name, args: Some(args), alias, .. } => (name, &args.args, alias),
-        TableFactor::Function { name, args, alias, .. } => (name, args, alias),
-        _ => return None,
-    };
-    let [part] = name.0.as_slice() else { return None };
-    let name = part.as_ident()?.value.to_ascii_lowercase();
-    is_generator(&name).then(|| Mark { name, args: exprs_of(args), outer: false, alone: false, alias: alias.clone() })
-}
-
-/// The relation that a generator and what stands before it make; planned by types later, see [`super::planner`].
-fn carrier(before: Option<TableFactor>, mark: Mark) -> TableFactor {
-    let nothing = TableFactor::TableFunction { expr: place_holder(), alias: None };
-    TableFactor::Pivot {
-        table: Box::new(before.unwrap_or(nothing)),
-        default_on_null: Some(text(&mark.text())),
-        aggregate_functions: mark.args.into_iter().map(|expr| ExprWithAlias { expr, alias: None }).collect(),
-        value_column: Vec::new(),
-        value_source: PivotValueSource::List(Vec::new()),
-        alias: mark.alias,
-    }
-}
-
-/// Relations that are joined, the first two without a condition.
-fn joined(before: Option<TableFactor>, relation: TableFactor, joins: Vec<Join>) -> TableFactor {
-    let whole = |table: TableWithJoins| TableFactor::NestedJoin { table_with_joins: Box::new(table), alias: None };
-    let own = if joins.is_empty() { relation } else { whole(TableWithJoins { relation, joins }) };
-    let Some(before) = before else { return own };
-    let cross = Join { relation: own, global: false, join_operator: JoinOperator::CrossJoin(JoinConstraint::None) };
-    whole(TableWithJoins { relation: before, joins: vec![cross] })
-}
-
 /// `SEMI JOIN` and `ANTI JOIN` keep rows of the left side.
 fn name_sides(join: &mut Join) {
     let operator = std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply);
@@ -522,10 +363,6 @@ fn name_sides(join: &mut Join) {
         JoinOperator::Anti(constraint) => JoinOperator::LeftAnti(constraint),
         other => other,
     };
-}
-
-fn nested(expr: Expr) -> Expr {
-    Expr::Nested(Box::new(expr))
 }
 
 /// `VALUES …` as a query of its own: a SELECT from them, which names the columns.
@@ -555,16 +392,6 @@ fn name_values(body: &mut SetExpr) {
     }
 }
 
-/// A name with columns `col1`, `col2` …
-fn numbered(name: Ident, width: usize) -> TableAlias {
-    table_alias(name, (1..=width).map(|i| Ident::new(format!("col{i}"))).collect())
-}
-
-fn table_alias(name: Ident, columns: Vec<Ident>) -> TableAlias {
-    let columns = columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None }).collect();
-    TableAlias { explicit: true, name, columns, at: None }
-}
-
 fn quoted(name: &str) -> Ident {
     Ident::with_quote('`', name)
 }
@@ -580,95 +407,4 @@ fn except(options: &WildcardAdditionalOptions) -> Vec<String> {
     let Some(except) = &options.opt_except else { return Vec::new() };
     let names = std::iter::once(&except.first_element).chain(&except.additional_elements);
     names.map(|name| name.value.to_ascii_lowercase()).collect()
-}
-
-/// `(a, b) IN ((1, 2), (3, 4))`: structs are the same where their fields are, NULLs included.
-fn compare_tuples(value: &Expr, list: &[Expr]) -> Option<Expr> {
-    let Expr::Tuple(values) = value else { return None };
-    let mut any: Option<Expr> = None;
-    for item in list {
-        let Expr::Tuple(items) = item else { return None };
-        if items.len() != values.len() {
-            return None;
-        }
-        let same = values.iter().zip(items).map(|(value, item)| {
-            let sides = (nested(value.clone()), nested(item.clone()));
-            nested(binary(sides.0, BinaryOperator::Spaceship, sides.1))
-        });
-        let all = nested(same.reduce(|left, right| binary(left, BinaryOperator::And, right))?);
-        any = Some(match any {
-            Some(any) => binary(any, BinaryOperator::Or, all),
-            None => all,
-        });
-    }
-    any
-}
-
-/// `(a, b) IN (SELECT x, y …)`: structs on both sides, which the planner takes for one value; see [`TUPLE`].
-fn compare_tuple(value: &mut Expr, subquery: &mut Box<Query>) {
-    let Expr::Tuple(values) = value else { return };
-    let names: Vec<Ident> = (1..=values.len()).map(|i| Ident::new(format!("{TUPLE}{i}"))).collect();
-    let structs = |values: Vec<Expr>| {
-        let named = names.iter().zip(values).flat_map(|(name, value)| [text(&name.value), value]);
-        call("named_struct", named.collect())
-    };
-    let columns = names.iter().cloned().map(Expr::Identifier).collect();
-    let item = SelectItem::ExprWithAlias { expr: structs(columns), alias: Ident::new(format!("{TUPLE}row")) };
-    let inner = std::mem::replace(subquery, Box::new(empty_query()));
-    let relation = TableFactor::Derived {
-        lateral: false,
-        subquery: inner,
-        alias: Some(table_alias(Ident::new(format!("{TUPLE}rows")), names.clone())),
-        sample: None,
-    };
-    let from = vec![TableWithJoins { relation, joins: Vec::new() }];
-    **subquery = query_of(vec![item], from);
-    let values = std::mem::take(values);
-    *value = structs(values);
-}
-
-fn empty_query() -> Query {
-    query_of(Vec::new(), Vec::new())
-}
-
-fn query_of(projection: Vec<SelectItem>, from: Vec<TableWithJoins>) -> Query {
-    use datafusion::sql::sqlparser::ast::{GroupByExpr, helpers::attached_token::AttachedToken};
-    let select = Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: vec![],
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from,
-        lateral_views: vec![],
-        prewhere: None,
-        selection: None,
-        group_by: GroupByExpr::Expressions(vec![], vec![]),
-        cluster_by: vec![],
-        distribute_by: vec![],
-        sort_by: vec![],
-        having: None,
-        named_window: vec![],
-        window_before_qualify: false,
-        qualify: None,
-        value_table_mode: None,
-        connect_by: vec![],
-        flavor: SelectFlavor::Standard,
-    };
-    Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: vec![],
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: vec![],
-    }
 }

@@ -84,7 +84,7 @@ impl Flattener<'_> {
             other => {
                 let kind = other.display().to_string();
                 let kind = kind.split([':', ' ', '(']).next().unwrap_or_default().to_string();
-                Err(wrong_call(format!("a subquery can't refer to the outer query below its {kind}")).into())
+                Err(wrong_call(format!("a subquery can't refer to the outer query below its {kind}")))
             }
         }
     }
@@ -129,7 +129,7 @@ impl Flattener<'_> {
     fn limit_within(&self, node: &Limit, domain: &Domain) -> Result<(LogicalPlan, Vec<Column>)> {
         let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (node.get_skip_type()?, node.get_fetch_type()?)
         else {
-            return Err(wrong_call("a correlated subquery's LIMIT must be a number").into());
+            return Err(wrong_call("a correlated subquery's LIMIT must be a number"));
         };
         let (sort, below): (&[SortExpr], &LogicalPlan) = match node.input.as_ref() {
             LogicalPlan::Sort(sort) => (&sort.expr, &sort.input),
@@ -149,7 +149,7 @@ impl Flattener<'_> {
             .map(|sort| Ok(sort.with_expr(resolve(sort.expr.clone(), domain, &keys)?)))
             .collect::<Result<Vec<_>>>()?;
         let Some(row_number) = self.state.window_functions().get("row_number") else {
-            return Err(wrong_call("there is no function `row_number`").into());
+            return Err(wrong_call("there is no function `row_number`"));
         };
         let mut window = WindowFunction::new(WindowFunctionDefinition::WindowUDF(Arc::clone(row_number)), vec![]);
         window.params = WindowFunctionParams {
@@ -184,8 +184,7 @@ impl Flattener<'_> {
             return Err(wrong_call(format!(
                 "a subquery can't refer to the outer query below a {} join",
                 join.join_type
-            ))
-            .into());
+            )));
         }
         // The side whose rows are kept must have the keys; the other one where it refers to them.
         let left_has = in_left || keeps_left || (inner && !in_right);
@@ -246,7 +245,7 @@ impl Flattener<'_> {
                 Some(builder) => builder.union(part)?,
             });
         }
-        let Some(all) = all else { return Err(wrong_call("a union of nothing").into()) };
+        let Some(all) = all else { return Err(wrong_call("a union of nothing")) };
         let plan = all.build()?;
         let keys: Vec<Column> =
             (0..domain.keys.len()).map(|i| Column::new_unqualified(format!("{name}_d{i}"))).collect();
@@ -397,7 +396,7 @@ fn check_repeatable(plan: &LogicalPlan, deep: bool) -> Result<()> {
         Ok(if deep && why.is_none() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     })?;
     match why {
-        Some(why) => Err(wrong_call(format!("a correlated subquery can't depend on rows that {why}")).into()),
+        Some(why) => Err(wrong_call(format!("a correlated subquery can't depend on rows that {why}"))),
         None => Ok(()),
     }
 }

@@ -76,7 +76,7 @@ impl Flattener<'_> {
     ) -> Result<Expr> {
         let (values, plan) = members(value, plan)?;
         if values.iter().any(Expr::is_volatile) {
-            return Err(wrong_call("IN a subquery takes no value that changes from call to call").into());
+            return Err(wrong_call("IN a subquery takes no value that changes from call to call"));
         }
         let outer = self.outer_of(&plan, input)?;
         let found = self.is_member(input, &values, &plan, &outer)?;
@@ -101,7 +101,7 @@ impl Flattener<'_> {
                     let (plan, keys) = self.within(&plan, &domain)?;
                     self.by_key(input, &domain, plan, &keys, counts)?
                 };
-                let [all, known] = counts.as_slice() else { return Err(wrong_call("two counts").into()) };
+                let [all, known] = counts.as_slice() else { return Err(wrong_call("two counts")) };
                 value.clone().is_null().and(all.clone().gt(lit(0i64))).or(all.clone().gt(known.clone()))
             }
             _ => {
@@ -276,7 +276,7 @@ impl Flattener<'_> {
     fn aggregate_function(&self, name: &str) -> Result<Arc<AggregateUDF>> {
         match self.state.aggregate_functions().get(name) {
             Some(function) => Ok(Arc::clone(function)),
-            None => Err(wrong_call(format!("there is no function `{name}`")).into()),
+            None => Err(wrong_call(format!("there is no function `{name}`"))),
         }
     }
 
@@ -304,7 +304,7 @@ fn named(aggregates: Vec<Expr>, relation: &str) -> (Vec<Expr>, Vec<Expr>) {
 fn single_value(count: Option<Expr>, value: Option<Expr>) -> Result<Expr> {
     match (count, value) {
         (Some(count), Some(value)) => when(single::function().call(vec![count]), value).end(),
-        _ => Err(wrong_call("a scalar subquery has a value").into()),
+        _ => Err(wrong_call("a scalar subquery has a value")),
     }
 }
 
@@ -350,7 +350,7 @@ pub(in crate::sql) fn same(left: Expr, right: Expr, data_type: &DataType) -> Res
 fn members(value: Expr, plan: LogicalPlan) -> Result<(Vec<Expr>, LogicalPlan)> {
     let Some(values) = tuple(&value) else { return Ok((vec![value], plan)) };
     let LogicalPlan::Projection(projection) = &plan else {
-        return Err(wrong_call("a tuple can't be compared with this subquery").into());
+        return Err(wrong_call("a tuple can't be compared with this subquery"));
     };
     let columns = match projection.expr.as_slice() {
         [Expr::Alias(alias)] => tuple(&alias.expr),
@@ -365,7 +365,7 @@ fn members(value: Expr, plan: LogicalPlan) -> Result<(Vec<Expr>, LogicalPlan)> {
                 .build()?;
             Ok((values, plan))
         }
-        _ => Err(wrong_call("a tuple can't be compared with this subquery").into()),
+        _ => Err(wrong_call("a tuple can't be compared with this subquery")),
     }
 }
 

@@ -129,7 +129,7 @@ impl Flattener<'_> {
     fn node(&self, node: LogicalPlan) -> Result<LogicalPlan> {
         let mut inputs: Vec<LogicalPlan> = node.inputs().into_iter().cloned().collect();
         let (Some(mut input), true) = (inputs.pop(), inputs.is_empty()) else {
-            return Err(wrong_call("a subquery can't stand here").into());
+            return Err(wrong_call("a subquery can't stand here"));
         };
         // DataFusion's own rule knows filters and projections only.
         let scalars = matches!(node, LogicalPlan::Projection(_));
@@ -181,7 +181,7 @@ impl Flattener<'_> {
         let (left, right) = match self.planner.plan_binary_op(raw, schema)? {
             PlannerResult::Original(raw) => (raw.left, raw.right),
             PlannerResult::Planned(Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right })) => (*left, *right),
-            PlannerResult::Planned(_) => return Err(wrong_call("IN can't compare these types").into()),
+            PlannerResult::Planned(_) => return Err(wrong_call("IN can't compare these types")),
         };
         let (l, r) = (left.get_type(schema)?, right.get_type(schema)?);
         if l == r {
@@ -196,8 +196,7 @@ impl Flattener<'_> {
                 "IN can't compare {} with {}",
                 super::types::type_name(&l),
                 super::types::type_name(&r)
-            ))
-            .into()),
+            ))),
         }
     }
 }
