@@ -9,20 +9,17 @@ use arrow::{
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     error::ArrowError,
     ipc::reader::StreamDecoder,
-    json::{WriterBuilder, writer::JsonArray, writer::JsonFormat, writer::LineDelimited},
     util::display::{ArrayFormatter, FormatOptions},
 };
 
 use crate::{
     error::{Error, Result},
     grid::{Align, Grid},
+    value,
 };
 
 const TIMESTAMP: &str = "%Y-%m-%d %H:%M:%S%.f";
 const TIMESTAMP_UTC: &str = "%Y-%m-%d %H:%M:%S%.f UTC";
-/// RFC 3339.
-const JSON_TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.f";
-const JSON_TIMESTAMP_UTC: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
 /// Decodes an IPC stream piece by piece.
 pub struct Rows {
@@ -92,10 +89,15 @@ impl Answer {
 
     /// As a JSON array of objects; columns keep their order, nulls are written.
     pub fn json(&self) -> Result<String> {
-        match json::<JsonArray>(&self.batches)? {
-            text if text.is_empty() => Ok("[]".to_string()),
-            text => String::from_utf8(text).map_err(|error| Error::new("internal", error.to_string())),
+        let mut text = vec![b'['];
+        for batch in self.batches.iter().filter(|batch| batch.num_rows() > 0) {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            value::write_rows(batch, b",", b"", &mut text).map_err(unprintable)?;
         }
+        text.push(b']');
+        String::from_utf8(text).map_err(|error| Error::new("internal", error.to_string()))
     }
 }
 
@@ -123,27 +125,13 @@ pub fn text(schema: &Schema, batches: &[RecordBatch]) -> Result<String> {
             grid.row(cells.iter().map(|column| column.value(row).to_string()));
         }
     }
-    Ok(grid.text())
+    Ok(grid.text_of_any())
 }
 
 /// One JSON object a line.
 pub fn json_lines(batch: &RecordBatch) -> Result<Vec<u8>> {
-    json::<LineDelimited>(std::slice::from_ref(batch))
-}
-
-fn json<F: JsonFormat>(batches: &[RecordBatch]) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    let mut writer = WriterBuilder::new()
-        .with_explicit_nulls(true)
-        .with_timestamp_format(JSON_TIMESTAMP.to_string())
-        .with_timestamp_tz_format(JSON_TIMESTAMP_UTC.to_string())
-        .with_datetime_format(JSON_TIMESTAMP.to_string())
-        .build::<_, F>(&mut text);
-    for batch in batches {
-        writer.write(batch).map_err(unprintable)?;
-    }
-    writer.finish().map_err(unprintable)?;
-    drop(writer);
+    value::write_rows(batch, b"\n", b"\n", &mut text).map_err(unprintable)?;
     Ok(text)
 }
 

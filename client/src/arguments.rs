@@ -8,6 +8,8 @@ use clap::{
 };
 use trireme_proto::v1;
 
+use crate::text::TextArguments;
+
 /// Runs ELT jobs on a Trireme cluster: downloads, loads, merges and questions over Delta tables.
 ///
 /// Data goes to stdout, progress and logs to stderr.
@@ -98,6 +100,9 @@ pub struct Global {
     /// How results are written to stdout
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
+    /// Write tables as records, one column a line; else they are folded where the terminal ends
+    #[arg(long, global = true)]
+    pub vertical: bool,
 }
 
 /// How results are written.
@@ -120,6 +125,12 @@ pub enum Command {
         /// Only this source, table or question, and the sources its table is made of (repeatable)
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
+        /// Which raw versions its merged tables get, if not those that are pending.
+        #[command(flatten)]
+        versions: RangeArguments,
+        /// Apply the versions to its tables again though they hold them
+        #[arg(long)]
+        force: bool,
     },
     /// Bring the bytes behind a URL into the raw zone, as a new version of a source
     #[command(after_help = "\
@@ -128,6 +139,7 @@ Content that is the current version's makes no new version.
 Examples:
   trireme download --from https://host/reviews.json --to vendor.reviews
   trireme download --from data/streams.dat --to stream.streams --format csv
+  trireme download --from export.csv --to erp.items --delimiter ';' --encoding windows-1252 --escape '\\'
   trireme download --from 'sftp://host/out/day=*/x-*.json' --to vendor.days --credentials vendor --checksum auto")]
     Download {
         /// Path or URL: file://, http(s)://, ftp(s)://, sftp://, s3://; with `*` or a `/` at its end, many files are one version
@@ -145,6 +157,9 @@ Examples:
         /// Compare with `auto` (what the origin publishes), `sha256:HEX` or `md5:HEX`
         #[arg(long, value_name = "CHECKSUM")]
         checksum: Option<String>,
+        /// How its text is written.
+        #[command(flatten)]
+        text: TextArguments,
     },
     /// Look into the raw zone: sources and their versions
     #[command(subcommand)]
@@ -171,6 +186,7 @@ Examples:
     -t 'rating.rate AS rate_value' -t 'to_timestamp(created) AS created_at'
   trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --all-pending
   trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --versions 20261101..20261107
+  trireme merge --table vendor.reviews --source vendor.reviews --pk created_at --since 20261101 --force
   trireme merge --table crm.users --source crm.changes --pk id \\
     --when-matched \"delete_if=source.op = 'D'\" --when-matched update --when-not-matched \"insert_if=source.op <> 'D'\"
   trireme merge --table crm.users_history --source crm.users --pk id --history --valid-from updated_at")]
@@ -266,7 +282,7 @@ A pipeline file:
         - rating.rate AS rate_value
         - to_timestamp(created) AS created_at
       sort_by: [created_at]            # optional: the order of rows within each file; also of a question
-      order_by: created_at             # optional: of several rows with one key, the one with the greatest stays
+      latest_by: created_at            # optional: of several rows with one key, the one with the greatest stays; earliest_by: the least
       schema_evolution: add_columns    # optional
       on_bad_record: quarantine        # optional: what does not parse goes to quarantine.vendor_reviews; else the job fails
       max_bad_records: 100             # optional: more of them fail the job
@@ -280,7 +296,8 @@ A pipeline file:
   questions:
     analytics.ratings: { sql: questions/ratings.sql }
 
-A source may also have `schema`, its columns as DDL: `a INT, b STRUCT<c: STRING>`. What is independent runs side by side; one failed
+A source may also have `schema`, its columns as DDL: `a INT, b STRUCT<c: STRING>`, and say how its text is written: `delimiter`,
+`quote`, `escape` ('\\' for Spark's), `null_value` and `header: false` of CSV, `encoding` (ISO-8859-1, UTF-16 …) of any text. What is independent runs side by side; one failed
 table fails only what depends on it. --only QUESTION runs the question on the tables as they are: which tables it reads is known
 only to the scheduler, so name those tables too to have them made anew. Ctrl-C cancels the job; a killed client leaves it to the
 scheduler.
@@ -288,6 +305,7 @@ scheduler.
 Examples:
   trireme run pipeline.yaml
   trireme run pipeline.yaml --only vendor.reviews --only analytics.ratings
+  trireme run pipeline.yaml --only vendor.reviews --since 20261101 --force      # everything since then once more, in order
   trireme run pipeline.yaml --embedded --executors 4 --storage /data/lake --output json";
 
 /// What a loaded or merged table is made of.
@@ -305,15 +323,21 @@ pub struct TableArguments {
     /// Drop rows for which this SQL predicate is not true
     #[arg(long = "where", value_name = "EXPR", allow_hyphen_values = true)]
     pub predicate: Option<String>,
-    /// Column that decides which of several rows with one key stays: the greatest, or with DESC the least
-    #[arg(long, value_name = "COL")]
+    /// Column that decides which of several rows with one key stays: the one with the greatest value
+    #[arg(long, value_name = "COL", alias = "latest-by")]
     pub order_by: Option<String>,
+    /// The same, but the row with the least value stays
+    #[arg(long, value_name = "COL", conflicts_with = "order_by")]
+    pub earliest_by: Option<String>,
     /// The source's columns, as DDL: `a INT, b STRUCT<c: STRING>`
     #[arg(long, value_name = "DDL")]
     pub schema: Option<String>,
     /// Layout of the raw bytes; told from the file's name when left out
     #[arg(long)]
     pub format: Option<RawFormat>,
+    /// How its text is written.
+    #[command(flatten)]
+    pub text: TextArguments,
     /// What to do when the columns are not the table's; an error when left out
     #[arg(long, value_name = "HOW")]
     pub schema_evolution: Option<SchemaEvolution>,
@@ -332,6 +356,9 @@ pub struct TableArguments {
     /// Result columns by which rows are sorted within each file, so that later reads and merges pass over more; comma-separated or repeated
     #[arg(long, value_name = "COL", value_delimiter = ',')]
     pub sort_by: Vec<String>,
+    /// Apply the version again though the table holds it
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What a merge does with rows, if not: update those whose key is there, insert the others.
@@ -376,15 +403,26 @@ pub enum OnBadRecord {
     Quarantine,
 }
 
-/// Several raw versions of a source, applied oldest first, each in a commit of its own.
+/// A range of raw versions.
 #[derive(Debug, Default, Args)]
 #[group(multiple = false)]
-pub struct VersionsArguments {
-    /// Apply the versions from A to B, each once; either may be left out, or be a day: 20261101..20261107
+pub struct RangeArguments {
+    /// Apply the versions from A to B, and again what the table holds that is newer; either may be left out, or be a day: 20261101..20261107
     #[arg(long, value_name = "A..B")]
     pub versions: Option<String>,
-    /// Apply every version that is newer than what the table holds of the source
-    #[arg(long)]
+    /// Apply this version, or the first of this day, and all that are newer
+    #[arg(long, value_name = "A")]
+    pub since: Option<String>,
+}
+
+/// Several raw versions of a source, applied oldest first, each in a commit of its own.
+#[derive(Debug, Default, Args)]
+pub struct VersionsArguments {
+    /// Those of a range.
+    #[command(flatten)]
+    pub range: RangeArguments,
+    /// Apply every version that is newer than what the table holds of the source, or that was passed over
+    #[arg(long, conflicts_with = "RangeArguments")]
     pub all_pending: bool,
 }
 
@@ -450,6 +488,68 @@ Examples:
         /// Layout of the bytes; told from the files' names and first bytes when left out
         #[arg(long)]
         format: Option<RawFormat>,
+        /// How its text is written.
+        #[command(flatten)]
+        text: TextArguments,
+    },
+    /// Leave a version out from now on: jobs pass it over, and say so
+    #[command(after_help = "\
+What tables hold of it stays there. Its files stay too, so it can be taken back.
+
+Examples:
+  trireme raw skip vendor.reviews@20261122T201533123Z --reason 'half a file, redelivered on Monday'")]
+    Skip {
+        /// Source and version
+        #[arg(value_name = "SOURCE@VERSION")]
+        source: String,
+        /// Why; kept with it
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Take back that a version is skipped or superseded
+    #[command(after_help = "\
+The next job that applies pending versions applies it, and again all that are newer.
+
+Examples:
+  trireme raw unskip vendor.reviews@20261122T201533123Z")]
+    Unskip {
+        /// Source and version
+        #[arg(value_name = "SOURCE@VERSION")]
+        source: String,
+    },
+    /// Have a redelivery read in the place of the version that it corrects, not in its own
+    #[command(after_help = "\
+The next job applies it there, and again all versions that are newer than the one it corrects.
+
+Examples:
+  trireme raw supersede vendor.reviews@20261122T201533123Z --by 20261124T080000000Z")]
+    Supersede {
+        /// Source and the version that is wrong
+        #[arg(value_name = "SOURCE@VERSION")]
+        source: String,
+        /// The version that is right
+        #[arg(long, value_name = "VERSION")]
+        by: String,
+        /// Why; kept with both
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Remove the files of a version for good
+    #[command(after_help = "\
+What it was stays in the list: where from, when, its checksum, and why it was dropped. What tables hold of it stays there.
+
+Examples:
+  trireme raw drop vendor.reviews@20261122T201533123Z --reason 'personal data' --yes")]
+    Drop {
+        /// Source and version
+        #[arg(value_name = "SOURCE@VERSION")]
+        source: String,
+        /// Why; kept with it
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// Yes, this can't be undone
+        #[arg(long)]
+        yes: bool,
     },
 }
 

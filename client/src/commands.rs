@@ -11,12 +11,14 @@ use crate::{
     error::{Error, Exit, Result},
     interrupt::Interrupt,
     job::Job,
-    json::{CommitView, JobView, RawVersionView, RunView, SchemaView, SourceView, TableDetailView, TableView},
+    json::{
+        CommitView, JobView, MarkView, RawVersionView, RunView, SchemaView, SourceView, TableDetailView, TableView,
+    },
     listing,
-    output::Output,
+    output::{Output, printable},
     program::say,
     progress::Progress,
-    report, units,
+    report, spec, units,
     watch::{Ended, OnInterrupt, PATIENCE, follow, submit as submit_job},
 };
 
@@ -86,17 +88,22 @@ fn conclude(context: &mut Context<'_>, ended: &Ended) -> Result<Exit> {
     let is_pipeline = ended.job.kind == "pipeline";
     if context.is_json() {
         if is_pipeline {
-            context.output.json(&RunView::new(ended)?)?;
+            context.output.json(&RunView::new(ended))?;
         } else {
-            context.output.json(&JobView::new(&ended.job)?)?;
+            context.output.json(&JobView::new(&ended.job))?;
         }
         return Ok(exit);
     }
     context.output.line(if is_pipeline { report::parts(ended) } else { report::single(&ended.job) })?;
     for job in ended.parts.iter().chain([&ended.job]) {
-        if let Some(answer) = report::answer(job, context.output.style())? {
-            context.output.line("")?;
-            context.output.line(answer)?;
+        match report::answer(job, context.output.style()) {
+            Ok(None) => {}
+            Ok(Some(answer)) => {
+                context.output.line("")?;
+                context.output.line(answer)?;
+            }
+            // The work is committed, whatever can be shown of it.
+            Err(error) => context.output.line(format!("\n{}: {}", printable(&job.name), error.message))?,
         }
     }
     context.output.flush()?;
@@ -152,6 +159,24 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
             let found = scheduler.answer(scheduler.raw().list_versions(v1::ListVersionsRequest { source })).await?;
             context.list::<_, RawVersionView>(&found.versions, listing::raw_versions)
         }
+        Command::Raw(raw) => {
+            let request = spec::mark(&raw)?;
+            let Some(request) = request else {
+                return Err(Error::new("internal", "this command is no question to the scheduler"));
+            };
+            let name = format!("{}@{}", request.source, request.version);
+            let is_taken_back = request.action() == v1::MarkAction::Unskip;
+            let mark = scheduler.answer(scheduler.raw().mark_version(request)).await?.mark.unwrap_or_default();
+            if context.is_json() {
+                return context.output.json(&MarkView::from(&mark));
+            }
+            let told = if is_taken_back {
+                format!("is read again; it was {}", mark.told)
+            } else {
+                format!("is {}", mark.told)
+            };
+            context.output.line(format!("{name} {told}"))
+        }
         Command::Tables(TablesCommand::List) => {
             let found = scheduler.answer(scheduler.catalog().list_tables(v1::ListTablesRequest {})).await?;
             context.list::<_, TableView>(&found.tables, listing::tables)
@@ -172,14 +197,14 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
             let request = v1::ListJobsRequest { limit, include_parts: parts };
             let found = scheduler.answer(scheduler.jobs().list(request)).await?;
             if context.is_json() {
-                return found.jobs.iter().try_for_each(|job| context.output.json(&JobView::new(job)?));
+                return found.jobs.iter().try_for_each(|job| context.output.json(&JobView::new(job)));
             }
             context.output.line(report::jobs(&found.jobs))
         }
         Command::Jobs(JobsCommand::Show { id }) => {
             let job = get(&scheduler, id).await?;
             if context.is_json() {
-                return context.output.json(&JobView::new(&job)?);
+                return context.output.json(&JobView::new(&job));
             }
             let mut parts = Vec::with_capacity(job.parts.len());
             for id in &job.parts {
@@ -190,14 +215,13 @@ async fn ask(context: &mut Context<'_>, command: Command) -> Result<()> {
         Command::Jobs(JobsCommand::Cancel { id }) => {
             let job = scheduler.answer(scheduler.jobs().cancel(v1::CancelJobRequest { id })).await?;
             if context.is_json() {
-                return context.output.json(&JobView::new(&job)?);
+                return context.output.json(&JobView::new(&job));
             }
             context.output.line(format!("job {}: {}", job.id, Job(&job).result()))
         }
         Command::Jobs(JobsCommand::Watch { .. })
         | Command::Run { .. }
         | Command::Download { .. }
-        | Command::Raw(RawCommand::Adopt { .. })
         | Command::Load { .. }
         | Command::Merge { .. }
         | Command::Question { .. }
@@ -216,7 +240,7 @@ async fn watch(context: &mut Context<'_>, id: &str) -> Result<Exit> {
         let mut written = Ok(());
         let output = &mut *context.output;
         let ended = follow(&scheduler, id, interrupt, OnInterrupt::Leave, PATIENCE, |job| {
-            written = JobView::new(job).and_then(|view| output.json(&view)).and_then(|()| output.flush());
+            written = output.json(&JobView::new(job)).and_then(|()| output.flush());
             written.is_ok() && !output.is_closed()
         })
         .await?;

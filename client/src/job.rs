@@ -34,6 +34,7 @@ impl Job<'_> {
             Outcome::Applied => Some("applied"),
             Outcome::AlreadyCurrent => Some("already current"),
             Outcome::AlreadyApplied => Some("already applied"),
+            Outcome::NothingDelivered => Some("nothing was delivered yet"),
         }
     }
 
@@ -87,6 +88,8 @@ impl Job<'_> {
     pub fn exit(self) -> Exit {
         match self.0.state() {
             JobState::Succeeded => Exit::Done,
+            // A part's error is the pipeline's, but other parts ran.
+            _ if !self.0.parts.is_empty() => Exit::Failed,
             _ => Error::of_job(self.0).map_or(Exit::Failed, |error| match error.exit() {
                 // Only wrong usage is told apart; a job can't be unreachable.
                 Exit::Usage => Exit::Usage,
@@ -118,6 +121,8 @@ mod tests {
         {
             assert_eq!(Job(&failed(code)).exit() as u8, exit, "{code}");
         }
+        let parts = vec!["part".to_string()];
+        assert_eq!(Job(&v1::Job { parts, ..failed("invalid-sql") }).exit() as u8, 1, "a part of a pipeline failed");
         for (state, exit) in
             [(JobState::Succeeded, 0), (JobState::Cancelled, 1), (JobState::Skipped, 1), (JobState::Failed, 1)]
         {

@@ -76,10 +76,15 @@ pub struct JobView {
     checks: Vec<CheckView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     schema: Option<SchemaView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer_rows: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<Box<RawValue>>,
+    // Why an answer that the scheduler sent is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parts: Vec<String>,
 }
@@ -113,11 +118,15 @@ struct StageView {
 }
 
 impl JobView {
-    /// A job; a question's answer is in it when the scheduler sent one.
-    pub fn new(message: &v1::Job) -> Result<Self> {
+    /// A job; a question's answer is in it when the scheduler sent one. What it did is told even if that can't be read.
+    pub fn new(message: &v1::Job) -> Self {
         let job = Job(message);
         let metrics = job.metrics();
-        Ok(Self {
+        let (answer, answer_error) = match answer(message) {
+            Ok(answer) => (answer, None),
+            Err(error) => (None, Some(error.message)),
+        };
+        Self {
             id: message.id.clone(),
             kind: message.kind.clone(),
             name: message.name.clone(),
@@ -153,10 +162,24 @@ impl JobView {
             quarantine: message.quarantine.as_ref().map(QuarantineView::from),
             checks: message.checks.iter().map(CheckView::from).collect(),
             schema: message.schema.as_ref().map(SchemaView::from),
+            skipped: message.skipped.iter().map(SkippedView::from).collect(),
             answer_rows: (!message.answer.is_empty()).then_some(message.answer_rows),
-            answer: answer(message)?,
+            answer,
+            answer_error,
             parts: message.parts.clone(),
-        })
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SkippedView {
+    version: String,
+    why: String,
+}
+
+impl From<&v1::SkippedVersion> for SkippedView {
+    fn from(skipped: &v1::SkippedVersion) -> Self {
+        Self { version: skipped.version.clone(), why: skipped.why.clone() }
     }
 }
 
@@ -305,18 +328,18 @@ pub struct RunView {
 
 impl RunView {
     /// A pipeline that has ended. Answers are kept out of the parts, by table name.
-    pub fn new(ended: &Ended) -> Result<Self> {
+    pub fn new(ended: &Ended) -> Self {
         let mut answers = BTreeMap::new();
         let mut parts = Vec::with_capacity(ended.parts.len());
         for part in &ended.parts {
-            let mut view = JobView::new(part)?;
+            let mut view = JobView::new(part);
             if let Some(answer) = view.answer.take() {
                 answers.insert(part.name.clone(), answer);
             }
             parts.push(view);
         }
         let job = Job(&ended.job);
-        Ok(Self {
+        Self {
             pipeline: ended.job.name.clone(),
             id: ended.job.id.clone(),
             state: job.state(),
@@ -324,7 +347,7 @@ impl RunView {
             error: Error::of_job(&ended.job).map(ErrorBody::from),
             parts,
             answers,
-        })
+        }
     }
 }
 
@@ -429,6 +452,7 @@ pub struct SourceView {
     bytes: u64,
     text_bytes: u64,
     copy_bytes: u64,
+    skipped: u32,
 }
 
 impl From<&v1::Source> for SourceView {
@@ -440,6 +464,7 @@ impl From<&v1::Source> for SourceView {
             bytes: source.bytes,
             text_bytes: source.text_bytes,
             copy_bytes: source.copy_bytes,
+            skipped: source.skipped,
         }
     }
 }
@@ -460,6 +485,34 @@ pub struct RawVersionView {
     last_modified: Option<String>,
     downloaded_at: Option<String>,
     splits: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<MarkView>,
+}
+
+/// What was said of a version.
+#[derive(Serialize)]
+pub struct MarkView {
+    told: String,
+    reason: Option<String>,
+    user: Option<String>,
+    at: Option<String>,
+    superseded_by: Option<String>,
+    stands_in_for: Option<String>,
+    dropped: bool,
+}
+
+impl From<&v1::VersionMark> for MarkView {
+    fn from(mark: &v1::VersionMark) -> Self {
+        Self {
+            told: mark.told.clone(),
+            reason: some(mark.reason.clone()),
+            user: some(mark.user.clone()),
+            at: when(mark.at.as_ref()),
+            superseded_by: some(mark.superseded_by.clone()),
+            stands_in_for: some(mark.stands_in_for.clone()),
+            dropped: mark.dropped,
+        }
+    }
 }
 
 impl From<&v1::RawVersion> for RawVersionView {
@@ -478,6 +531,7 @@ impl From<&v1::RawVersion> for RawVersionView {
             last_modified: some(version.last_modified.clone()),
             downloaded_at: when(version.downloaded_at.as_ref()),
             splits: version.splits,
+            mark: version.mark.as_ref().map(MarkView::from),
         }
     }
 }

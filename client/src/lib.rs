@@ -26,4 +26,6 @@ mod output;
 mod progress;
 mod report;
 mod spec;
+mod text;
 mod units;
+mod value;

@@ -6,7 +6,7 @@ use crate::{
     grid::{Align, Grid},
     job::moment,
     json::raw_format,
-    output::Style,
+    output::{Style, printable},
     report::Facts,
     units,
 };
@@ -97,13 +97,20 @@ pub fn commits(commits: &[v1::TableCommit]) -> String {
 
 /// The raw zone.
 pub fn sources(sources: &[v1::Source]) -> String {
-    let mut grid =
-        Grid::new(&[("source", Left), ("current", Left), ("versions", Right), ("stored", Right), ("text", Right)]);
+    let mut grid = Grid::new(&[
+        ("source", Left),
+        ("current", Left),
+        ("versions", Right),
+        ("skipped", Right),
+        ("stored", Right),
+        ("text", Right),
+    ]);
     for source in sources {
         grid.row([
             source.name.clone(),
             source.current.clone(),
             units::count(source.versions.into()),
+            units::count(source.skipped.into()),
             units::size(source.bytes + source.copy_bytes),
             units::size(source.text_bytes),
         ]);
@@ -115,6 +122,13 @@ pub fn sources(sources: &[v1::Source]) -> String {
 fn format_name(version: &v1::RawVersion) -> String {
     let format = raw_format(version.format()).unwrap_or_default();
     if version.compression.is_empty() { format.to_string() } else { format!("{format}.{}", version.compression) }
+}
+
+/// Whether it is what is read, or what was said of it.
+fn state(version: &v1::RawVersion) -> String {
+    let current = version.current.then(|| "current".to_string());
+    let mark = version.mark.as_ref().map(|mark| printable(&mark.told));
+    current.into_iter().chain(mark).collect::<Vec<_>>().join(", ")
 }
 
 /// A source's versions.
@@ -133,7 +147,7 @@ pub fn raw_versions(versions: &[v1::RawVersion]) -> String {
     for version in versions {
         grid.row([
             version.version.as_str(),
-            if version.current { "current" } else { "" },
+            &state(version),
             &format_name(version),
             &units::size(version.bytes + version.copy_bytes),
             &units::size(version.text_bytes),

@@ -54,6 +54,7 @@ struct Reader {
 struct Source {
     format: v1::RawFormat,
     schema: String,
+    text: Option<v1::TextOptions>,
 }
 
 impl Reader {
@@ -72,7 +73,7 @@ impl Reader {
         for (name, entry) in Entries::of(&file.sources) {
             let download = self.download(name, entry)?;
             let schema = entry.schema.as_ref().map(|schema| schema.value.clone()).unwrap_or_default();
-            sources.insert(name.value.as_str(), Source { format: download.format(), schema });
+            sources.insert(name.value.as_str(), Source { format: download.format(), schema, text: entry.text() });
             pipeline.downloads.push(download);
         }
         for (name, entry) in Entries::of(&file.tables) {
@@ -125,6 +126,7 @@ impl Reader {
             location: Some(self.location(name)),
             credentials: value(&entry.credentials),
             checksum: value(&entry.checksum),
+            text: entry.text(),
         })
     }
 
@@ -223,6 +225,13 @@ impl Reader {
                     .hint(clauses::BY_SOURCE_HINT)
             })?,
         };
+        let orders: Vec<&Spanned<String>> =
+            [&entry.order_by, &entry.latest_by, &entry.earliest_by].into_iter().flatten().collect();
+        if let [_, second, ..] = orders.as_slice() {
+            return Err(self
+                .wrong(second, format!("table {} says twice which row of a key stays", name.value))
+                .hint("give one of `latest_by` (or `order_by`) and `earliest_by`"));
+        }
         let history = match (entry.mode.value.as_str(), &entry.valid_from) {
             ("history", valid_from) => {
                 let valid_from = valid_from.as_ref().map(|column| column.value.clone()).unwrap_or_default();
@@ -256,6 +265,7 @@ impl Reader {
                 version: String::new(),
                 format: source.format.into(),
                 schema: source.schema.clone(),
+                text: source.text.clone(),
                 // A merged table gets every delivery that it does not hold yet, an overwritten one only the newest.
                 versions: matches!(entry.mode.value.as_str(), "merge" | "history")
                     .then(|| v1::Versions { pending: true, ..v1::Versions::default() }),
@@ -263,7 +273,8 @@ impl Reader {
             columns: values(&entry.columns),
             primary_key: values(&entry.primary_key),
             r#where: value(&entry.r#where),
-            order_by: value(&entry.order_by),
+            order_by: value(&entry.order_by.clone().or_else(|| entry.latest_by.clone())),
+            earliest_by: value(&entry.earliest_by),
             schema_evolution: schema_evolution.into(),
             location: Some(self.location(name)),
             on_bad_record: on_bad_record.into(),
@@ -279,6 +290,7 @@ impl Reader {
             update: values(&entry.update),
             history,
             sort_by: values(&entry.sort_by),
+            force: false,
         })
     }
 
@@ -369,6 +381,18 @@ impl Reader {
     fn at_line(&self, line: u64, column: u64, error: Error) -> Error {
         Error { message: format!("{}:{line}:{column}: {}", self.file, error.message), ..error }
     }
+}
+
+/// Has a pipeline's merged tables get these versions instead of those that are pending, and all its tables whatever they hold.
+pub fn with_versions(mut pipeline: v1::Pipeline, versions: Option<v1::Versions>, force: bool) -> v1::Pipeline {
+    for spec in pipeline.merges.iter_mut().filter_map(|merge| merge.spec.as_mut()) {
+        spec.force = force;
+        if let (Some(source), Some(versions)) = (&mut spec.source, &versions) {
+            source.versions = Some(versions.clone());
+        }
+    }
+    pipeline.loads.iter_mut().filter_map(|load| load.spec.as_mut()).for_each(|spec| spec.force = force);
+    pipeline
 }
 
 /// What `on_failure` may be.

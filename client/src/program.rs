@@ -16,6 +16,7 @@ use crate::{
     embedded::{Embedded, Settings},
     error::{Error, Exit, Result},
     functions,
+    grid::Layout,
     interrupt::Interrupt,
     json::ErrorDocument,
     output::{Output, Style, printable},
@@ -33,6 +34,7 @@ pub async fn run(line: Vec<OsString>) -> Exit {
         Err(error) => return refuse(&error, &line, &mut output),
     };
     let format = arguments.global.output;
+    Layout::stdout(arguments.global.vertical).establish();
     let ended = execute(arguments, &mut output).await;
     let ended = ended.and_then(|exit| output.flush().map(|()| exit));
     ended.unwrap_or_else(|error| {
@@ -127,19 +129,28 @@ async fn execute(arguments: Arguments, output: &mut Output) -> Result<Exit> {
 /// The spec of a command that submits a job.
 fn spec_of(command: &Command, embedded: bool) -> Result<Option<Spec>> {
     Ok(Some(match command {
-        Command::Run { file, only } => Spec::Pipeline(pipeline::select(pipeline::read(file, embedded)?, only)?),
-        Command::Download { from, to, format, credentials, checksum } => {
-            let (credentials, checksum) = (credentials.as_deref(), checksum.as_deref());
-            spec::download(from, to, *format, credentials, checksum, embedded)?
+        Command::Run { file, only, versions, force } => {
+            let versions = spec::range(versions)?;
+            let selected = pipeline::select(pipeline::read(file, embedded)?, only)?;
+            Spec::Pipeline(pipeline::with_versions(selected, versions, *force))
         }
-        Command::Raw(RawCommand::Adopt { source, format }) => spec::adopt(source, *format)?,
+        Command::Download { from, to, format, credentials, checksum, text } => {
+            let (credentials, checksum) = (credentials.as_deref(), checksum.as_deref());
+            spec::download(from, to, *format, credentials, checksum, text, embedded)?
+        }
+        Command::Raw(RawCommand::Adopt { source, format, text }) => spec::adopt(source, *format, text)?,
         Command::Load { table, primary_key } => spec::load(table, primary_key)?,
         Command::Merge { table, primary_key, versions, clauses } => spec::merge(table, primary_key, versions, clauses)?,
         Command::Question { sql, table, sort_by } => spec::question(sql, table, sort_by)?,
         Command::Optimize { table, z_order, target_size, retired_percent } => {
             spec::optimize(table, z_order, *target_size, *retired_percent)?
         }
-        Command::Raw(_) | Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
+        Command::Raw(raw) => {
+            // What is wrong with it is said before anything is started.
+            spec::mark(raw)?;
+            return Ok(None);
+        }
+        Command::Sql { .. } | Command::Jobs(_) | Command::Tables(_) => return Ok(None),
     }))
 }
 

@@ -26,20 +26,26 @@ pub fn single(job: &v1::Job) -> String {
     outcomes(std::slice::from_ref(job))
 }
 
+/// Rows that a job counted.
+type Counter = fn(&v1::JobMetrics) -> u64;
+
+/// What became of rows; of the optional ones, those are shown that some job has.
+const COUNTERS: [(&str, Counter, bool); 8] = [
+    ("rows in", |metrics| metrics.rows_in, true),
+    ("inserted", |metrics| metrics.rows_inserted, true),
+    ("updated", |metrics| metrics.rows_updated, true),
+    ("deleted", |metrics| metrics.rows_deleted, false),
+    ("dropped", |metrics| metrics.rows_dropped, true),
+    ("ignored", |metrics| metrics.rows_ignored, false),
+    ("superseded", |metrics| metrics.rows_superseded, false),
+    ("quarantined", |metrics| metrics.rows_quarantined, false),
+];
+
 fn outcomes(jobs: &[v1::Job]) -> String {
-    let any_deleted = jobs.iter().any(|job| Job(job).metrics().rows_deleted > 0);
-    let any_bad = jobs.iter().any(|job| Job(job).metrics().rows_quarantined > 0);
-    let mut names = vec![
-        ("name", Left),
-        ("kind", Left),
-        ("outcome", Left),
-        ("rows in", Right),
-        ("inserted", Right),
-        ("updated", Right),
-    ];
-    names.extend(any_deleted.then_some(("deleted", Right)));
-    names.push(("dropped", Right));
-    names.extend(any_bad.then_some(("quarantined", Right)));
+    let any = |counter: Counter| jobs.iter().any(|job| counter(&Job(job).metrics()) > 0);
+    let counters = COUNTERS.into_iter().filter(|(_, counter, always)| *always || any(*counter)).collect::<Vec<_>>();
+    let mut names = vec![("name", Left), ("kind", Left), ("outcome", Left)];
+    names.extend(counters.iter().map(|(name, ..)| (*name, Right)));
     names.extend([("bytes", Right), ("version", Right), ("duration", Right)]);
     let mut grid = Grid::new(&names);
     for message in jobs {
@@ -49,17 +55,8 @@ fn outcomes(jobs: &[v1::Job]) -> String {
         let rows = |n: u64| {
             if matches!(message.kind.as_str(), "download" | "adopt") { String::new() } else { units::count(n) }
         };
-        let mut row = vec![
-            message.name.clone(),
-            message.kind.clone(),
-            job.result(),
-            rows(metrics.rows_in),
-            rows(metrics.rows_inserted),
-            rows(metrics.rows_updated),
-        ];
-        row.extend(any_deleted.then(|| rows(metrics.rows_deleted)));
-        row.push(rows(metrics.rows_dropped));
-        row.extend(any_bad.then(|| rows(metrics.rows_quarantined)));
+        let mut row = vec![message.name.clone(), message.kind.clone(), job.result()];
+        row.extend(counters.iter().map(|(_, counter, _)| rows(counter(&metrics))));
         row.extend([units::size(job.bytes()), job.version(), duration(job)]);
         grid.row(row);
     }
@@ -75,6 +72,7 @@ fn remarks(job: &v1::Job) -> Vec<String> {
         lines.push(format!("{name}: {}", quarantined(quarantine)));
     }
     lines.extend(job.checks.iter().map(|check| format!("{name}: {}", failed(check))));
+    lines.extend(job.skipped.iter().map(|skipped| format!("{name}: left out {}", left_out(skipped))));
     lines
 }
 
@@ -93,6 +91,10 @@ fn failed(check: &v1::CheckCount) -> String {
     let example = check.examples.first().map(|example| format!(", first: {}", printable(example))).unwrap_or_default();
     let rows = if check.rows == 1 { "row fails" } else { "rows fail" };
     format!("{} {rows} `{}`{example}", units::count(check.rows), printable(&check.name))
+}
+
+fn left_out(skipped: &v1::SkippedVersion) -> String {
+    format!("{} ({})", printable(&skipped.version), printable(&skipped.why))
 }
 
 fn duration(job: Job<'_>) -> String {
@@ -189,6 +191,7 @@ pub fn details(message: &v1::Job, parts: &[v1::Job], style: Style) -> Result<Str
     for check in &message.checks {
         facts.add("check", failed(check));
     }
+    message.skipped.iter().for_each(|skipped| facts.add("left out", left_out(skipped)));
     if let Some(report) = &message.schema {
         listing::schema_facts(report, &mut facts);
     }

@@ -6,13 +6,15 @@ use trireme_proto::v1::{self, job_spec::Spec};
 
 use crate::{
     arguments::{
-        ClauseArguments, NotMatchedBySource, OnBadRecord, RawFormat, SchemaEvolution, TableArguments, VersionsArguments,
+        ClauseArguments, NotMatchedBySource, OnBadRecord, RangeArguments, RawCommand, RawFormat, SchemaEvolution,
+        TableArguments, VersionsArguments,
     },
     clauses,
     error::{Error, Result},
     names::{check_source, check_table},
     origin::Origin,
     pipeline::{on_failure, read_sql},
+    text::TextArguments,
 };
 
 /// `download`; a relative path starts at the current folder.
@@ -22,6 +24,7 @@ pub fn download(
     format: Option<RawFormat>,
     credentials: Option<&str>,
     checksum: Option<&str>,
+    text: &TextArguments,
     files_are_ours: bool,
 ) -> Result<Spec> {
     check_source(to)?;
@@ -34,13 +37,40 @@ pub fn download(
         location: None,
         credentials: credentials.unwrap_or_default().to_string(),
         checksum: checksum.unwrap_or_default().to_string(),
+        text: text.options(),
     }))
 }
 
 /// `raw adopt`
-pub fn adopt(source: &str, format: Option<RawFormat>) -> Result<Spec> {
+pub fn adopt(source: &str, format: Option<RawFormat>, text: &TextArguments) -> Result<Spec> {
     let (source, version) = source_and_version(source)?;
-    Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format) }))
+    Ok(Spec::Adopt(v1::Adopt { source, version, format: raw_format(format), text: text.options() }))
+}
+
+/// `raw skip`, `unskip`, `supersede` and `drop`; none for other commands.
+pub fn mark(command: &RawCommand) -> Result<Option<v1::MarkVersionRequest>> {
+    let (text, action, reason, by) = match command {
+        RawCommand::Skip { source, reason } => (source, v1::MarkAction::Skip, reason.as_str(), ""),
+        RawCommand::Unskip { source } => (source, v1::MarkAction::Unskip, "", ""),
+        RawCommand::Supersede { source, by, reason } => {
+            (source, v1::MarkAction::Supersede, reason.as_str(), by.as_str())
+        }
+        RawCommand::Drop { source, yes: false, .. } => {
+            return Err(Error::invalid(format!("the files of {source} would be gone for good"))
+                .hint("add --yes if that is meant; `trireme raw skip` only leaves the version out"));
+        }
+        RawCommand::Drop { source, reason, .. } => (source, v1::MarkAction::Drop, reason.as_str(), ""),
+        RawCommand::List | RawCommand::Show { .. } | RawCommand::Adopt { .. } => return Ok(None),
+    };
+    let (source, version) = source_and_version(text)?;
+    if version.is_empty() {
+        return Err(Error::invalid(format!("`{text}` names no version"))
+            .hint(format!("write {source}@VERSION; `trireme raw show {source}` lists the versions")));
+    }
+    // Only from one source to another would it matter which.
+    let by = by.rsplit('@').next().unwrap_or_default().to_string();
+    let user = std::env::var("USER").unwrap_or_default();
+    Ok(Some(v1::MarkVersionRequest { source, version, action: action.into(), reason: reason.to_string(), user, by }))
 }
 
 /// `load`
@@ -58,19 +88,24 @@ pub fn merge(
     let mut spec = table_spec(table, primary_key)?;
     clauses(&mut spec, when)?;
     if let Some(source) = &mut spec.source {
-        source.versions = several(versions)?;
+        source.versions = match versions.all_pending {
+            true => Some(v1::Versions { pending: true, ..v1::Versions::default() }),
+            false => range(&versions.range)?,
+        };
         if source.versions.is_some() && !source.version.is_empty() {
             let both = format!("`--source {}` names one version already", table.source);
-            return Err(Error::invalid(both).hint("leave the `@VERSION` out, or --versions and --all-pending"));
+            return Err(Error::invalid(both).hint("leave the `@VERSION` out, or --versions, --since and --all-pending"));
         }
     }
     Ok(Spec::Merge(v1::Merge { spec: Some(spec) }))
 }
 
-fn several(arguments: &VersionsArguments) -> Result<Option<v1::Versions>> {
-    let Some(range) = &arguments.versions else {
-        return Ok(arguments.all_pending.then(|| v1::Versions { pending: true, ..v1::Versions::default() }));
-    };
+/// `--versions A..B` or `--since A`
+pub fn range(arguments: &RangeArguments) -> Result<Option<v1::Versions>> {
+    if let Some(from) = &arguments.since {
+        return Ok(Some(v1::Versions { from: from.clone(), to: String::new(), pending: false }));
+    }
+    let Some(range) = &arguments.versions else { return Ok(None) };
     let Some((from, to)) = range.split_once("..") else {
         return Err(Error::invalid(format!("--versions: `{range}` is not a range"))
             .hint("write A..B, A.. or ..B; `trireme raw show SOURCE` lists the versions"));
@@ -130,11 +165,13 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
             format: raw_format(arguments.format),
             schema: text(&arguments.schema),
             versions: None,
+            text: arguments.text.options(),
         }),
         columns: arguments.columns.clone(),
         primary_key: primary_key.to_vec(),
         r#where: text(&arguments.predicate),
         order_by: text(&arguments.order_by),
+        earliest_by: text(&arguments.earliest_by),
         schema_evolution: match arguments.schema_evolution {
             Some(SchemaEvolution::AddColumns) => v1::SchemaEvolution::AddColumns,
             None => v1::SchemaEvolution::Unspecified,
@@ -150,6 +187,7 @@ fn table_spec(arguments: &TableArguments, primary_key: &[String]) -> Result<v1::
         expect: arguments.expect.iter().map(|text| expectation(text)).collect::<Result<_>>()?,
         properties: arguments.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
         sort_by: arguments.sort_by.clone(),
+        force: arguments.force,
         ..v1::TableSpec::default()
     })
 }
@@ -254,7 +292,7 @@ mod tests {
             "--where",
             "x > 1",
             "--order-by",
-            "z DESC",
+            "z",
             "--schema",
             "x INT",
             "--format",
@@ -271,6 +309,12 @@ mod tests {
             "short: warn = length(z) < 9",
             "--sort-by",
             "y,z",
+            "--delimiter",
+            ";",
+            "--header",
+            "false",
+            "--null-value",
+            "-",
         ]);
         let expectation = |name: &str, check: &str, on_failure: v1::OnFailure| v1::Expectation {
             name: name.into(),
@@ -285,11 +329,17 @@ mod tests {
                 format: v1::RawFormat::Csv.into(),
                 schema: "x INT".into(),
                 versions: None,
+                text: Some(v1::TextOptions {
+                    delimiter: Some(";".into()),
+                    header: Some(false),
+                    null_value: Some("-".into()),
+                    ..v1::TextOptions::default()
+                }),
             }),
             columns: vec!["x AS y".into(), "z".into()],
             primary_key: vec!["y".into(), "z".into()],
             r#where: "x > 1".into(),
-            order_by: "z DESC".into(),
+            order_by: "z".into(),
             schema_evolution: v1::SchemaEvolution::AddColumns.into(),
             location: None,
             on_bad_record: v1::OnBadRecord::Quarantine.into(),

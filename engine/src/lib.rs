@@ -1,6 +1,7 @@
 //! What scheduler and executor must share to the byte: session, storage, raw formats, plan nodes and their codec, Delta scan, write and commit.
 
 pub mod delta;
+pub mod depth;
 pub mod error;
 pub mod names;
 pub mod plan;

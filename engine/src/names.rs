@@ -15,6 +15,32 @@ fn is_name(part: &str) -> bool {
         && part.len() <= 128
 }
 
+/// How the names of columns begin that plans have beside those of the data: with a control character, which no column of data may have there
+/// ([`check_columns`]), so that none can meet another.
+pub const OURS: char = '\u{1}';
+
+/// The name of a column of ours.
+macro_rules! our_column {
+    ($name:literal) => {
+        concat!("\u{1}", $name)
+    };
+}
+pub(crate) use our_column;
+
+/// Fails when a column of data has a name that is kept for ours.
+pub fn check_columns<'a>(whose: &str, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    match names.into_iter().find(|name| name.starts_with(OURS)) {
+        Some(name) => Err(Error::new(
+            Code::SchemaMismatch,
+            format!("{whose} has a column {name:?}, whose name begins with a control character"),
+        )
+        .hint(
+            "such names are Trireme's own; give the column another name, or leave it out by a `schema:` of the source",
+        )),
+        None => Ok(()),
+    }
+}
+
 macro_rules! two_part_name {
     ($(#[$doc:meta])* $name:ident, $first:ident, $what:literal) => {
         $(#[$doc])*
@@ -77,6 +103,21 @@ impl RawVersion {
     /// The version of a download that begins now.
     pub fn at(moment: DateTime<Utc>) -> Self {
         Self(moment.format("%Y%m%dT%H%M%S%3fZ").to_string())
+    }
+
+    /// The version of a download that begins now, later than `newest` even when the clock goes back. Errors where there is no later one.
+    pub fn after(now: DateTime<Utc>, newest: Option<&Self>) -> Result<Self> {
+        let now = Self::at(now);
+        let Some(newest) = newest.filter(|newest| **newest >= now) else { return Ok(now) };
+        let tick = newest.moment().and_then(|moment| moment.checked_add_signed(chrono::TimeDelta::milliseconds(1)));
+        // A folder may be named like no moment; its digits still count up.
+        let digits = format!("{:017}", newest.number().saturating_add(1));
+        let counted = format!("{}T{}Z", digits.get(..8).unwrap_or_default(), digits.get(8..).unwrap_or_default());
+        let next = [tick.map(|moment| Self::at(moment).0), Some(counted)].into_iter().flatten();
+        next.filter_map(|text| text.parse::<Self>().ok()).find(|next| next > newest).ok_or_else(|| {
+            Error::new(Code::InvalidSpec, format!("there can be no version after {newest}"))
+                .hint("remove that folder from the raw zone, or name it by the moment of its delivery")
+        })
     }
 
     /// Its digits as a number, for Delta's `txn` action; order is kept.
@@ -142,6 +183,27 @@ mod tests {
         for bad in ["movies", "a.b.c", "A.b", "a.", ".b", "a.b/c", "../x.y", "a.1b"] {
             assert_eq!(bad.parse::<TableName>().unwrap_err().code, Code::InvalidSpec, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_new_version_is_later_than_all_before_it() {
+        let now = DateTime::from_timestamp_millis(1_700_000_000_123).unwrap();
+        let after = |newest: &str| RawVersion::after(now, Some(&newest.parse().unwrap())).map(|v| v.to_string());
+        assert_eq!(RawVersion::after(now, None).unwrap(), RawVersion::at(now));
+        assert_eq!(after("20231114T221320122Z").unwrap(), "20231114T221320123Z");
+        assert_eq!(after("20231114T221320123Z").unwrap(), "20231114T221320124Z");
+        assert_eq!(after("20991231T235959999Z").unwrap(), "21000101T000000000Z");
+        assert_eq!(after("20251399T000000000Z").unwrap(), "20251399T000000001Z");
+        assert_eq!(after("99991231T235959999Z").unwrap(), "99991231T235960000Z");
+        assert!(after("99999999T999999999Z").is_err());
+    }
+
+    #[test]
+    fn no_column_of_data_has_a_name_of_ours() {
+        assert!(our_column!("keep").starts_with(OURS));
+        check_columns("a.b", ["__keep", "keep", "", "é"]).unwrap();
+        let error = check_columns("a.b", ["a", our_column!("keep")]).unwrap_err();
+        assert!(error.message.contains(r#"a.b has a column "\u{1}keep""#), "{error}");
     }
 
     #[test]

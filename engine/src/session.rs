@@ -16,7 +16,7 @@ use datafusion::{
     prelude::SessionConfig,
 };
 
-use crate::{error::Result, sql};
+use crate::{error::Result, plan::physical_optimizer_rules, sql};
 
 /// The name of the catalog that plans read tables from; schemas and tables in it are those of the storage root.
 pub const CATALOG: &str = "trireme";
@@ -30,20 +30,32 @@ pub struct SessionOptions {
     pub target_partitions: usize,
     /// Rows in a batch.
     pub batch_size: usize,
+    /// Files of a table that are smaller than that, bytes of all together, are one partition.
+    pub smallest_split: u64,
+    /// A build side of a join that is at most so big goes to every executor whole instead of both sides being shuffled.
+    pub broadcast_bytes: u64,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".into(), target_partitions: 16, batch_size: 8192 }
+        Self {
+            time_zone: "UTC".into(),
+            target_partitions: 16,
+            batch_size: 8192,
+            smallest_split: 10 << 20,
+            broadcast_bytes: BROADCAST_BYTES,
+        }
     }
 }
 
-/// A build side of a join that is at most so big, in bytes and rows, goes to every executor whole instead of both sides being shuffled.
+/// What a join broadcasts at most, in bytes and rows.
 const BROADCAST_BYTES: u64 = 64 << 20;
 const BROADCAST_ROWS: u64 = 1_000_000;
 
 /// The settings that scheduler and executors plan and run with.
 pub fn session_config(options: &SessionOptions) -> SessionConfig {
+    // Either bound is enough for DataFusion, so both grow and shrink together.
+    let broadcast_rows = options.broadcast_bytes.saturating_mul(BROADCAST_ROWS) / BROADCAST_BYTES;
     SessionConfig::new_with_ballista()
         .with_target_partitions(options.target_partitions.max(1))
         .with_batch_size(options.batch_size.max(1))
@@ -53,11 +65,14 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .with_ballista_adaptive_query_planner(false)
         // Otherwise a whole stage goes to the executor with the most free slots.
         .set_usize(BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, 1)
-        .with_ballista_broadcast_join_threshold_bytes(BROADCAST_BYTES as usize)
-        .with_ballista_broadcast_join_threshold_rows(BROADCAST_ROWS as usize)
-        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", BROADCAST_BYTES)
-        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", BROADCAST_ROWS)
+        .with_ballista_broadcast_join_threshold_bytes(options.broadcast_bytes as usize)
+        .with_ballista_broadcast_join_threshold_rows(broadcast_rows as usize)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", options.broadcast_bytes)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", broadcast_rows)
+        .set_u64("datafusion.optimizer.repartition_file_min_size", options.smallest_split)
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
+        // Ballista takes such a repartition away; one that is added when a stage is optimized again would mix the rows of a sorted partition.
+        .set_bool("datafusion.optimizer.enable_round_robin_repartition", false)
         .set_str("datafusion.execution.time_zone", &options.time_zone)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
 }
@@ -73,6 +88,7 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(ballista_default_optimizer_rules())
+        .with_physical_optimizer_rules(physical_optimizer_rules())
         .with_scalar_functions(scalar_functions())
         .with_aggregate_functions(aggregate_functions())
         .with_window_functions(all_default_window_functions())
@@ -165,7 +181,12 @@ mod tests {
 
     #[test]
     fn settings_arrive() {
-        let options = SessionOptions { time_zone: "Europe/Paris".into(), target_partitions: 3, batch_size: 100 };
+        let options = SessionOptions {
+            time_zone: "Europe/Paris".into(),
+            target_partitions: 3,
+            batch_size: 100,
+            ..SessionOptions::default()
+        };
         let state = state(&options);
         let config = state.config();
         assert_eq!(config.target_partitions(), 3);

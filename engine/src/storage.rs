@@ -13,8 +13,11 @@ use std::{
 use datafusion::datasource::object_store::ObjectStoreUrl;
 use object_store::{
     BackoffConfig, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload, RetryConfig,
-    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem,
-    path::Path,
+    aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder,
+    gcp::GoogleCloudStorageBuilder,
+    local::LocalFileSystem,
+    path::{Path, PathPart},
 };
 use parking_lot::Mutex;
 use url::Url;
@@ -147,6 +150,22 @@ impl Storage {
     }
 }
 
+/// A path of a store out of its text. `Path::from` takes text for what is still to be encoded, and makes another path of one that has letters
+/// beyond ASCII, `%` or `#`.
+pub fn parse_path(text: &str) -> Result<Path> {
+    Path::parse(text).map_err(|error| Error::new(Code::Internal, format!("`{text}` is no path of a store: {error}")))
+}
+
+/// What is named so, as it is, in a folder of a store.
+pub fn in_folder(folder: &Path, name: &str) -> Path {
+    let folder = folder.clone();
+    match PathPart::parse(name) {
+        Ok(part) => folder.join(part),
+        // No store would have listed it.
+        Err(_) => folder.join(name),
+    }
+}
+
 fn invalid(root: &str, why: &str) -> Error {
     Error::new(Code::InvalidSpec, format!("storage root `{root}`: {why}"))
         .hint("give a folder, file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix")
@@ -154,7 +173,13 @@ fn invalid(root: &str, why: &str) -> Error {
 
 fn root_url(root: &str) -> Result<Url> {
     let url = if root.contains("://") {
-        Url::parse(root).map_err(|error| invalid(root, &error.to_string()))?
+        let url = Url::parse(root).map_err(|error| invalid(root, &error.to_string()))?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid(root, "a URL's path ends at `?` and `#`").hint(
+                "in a URL a folder's `?` is written %3F, its `#` %23 and its `%` %25; the plain path of a folder is taken as it is",
+            ));
+        }
+        url
     } else {
         let folder = std::path::absolute(root).map_err(|error| invalid(root, &error.to_string()))?;
         Url::from_directory_path(folder).map_err(|()| invalid(root, "not a path"))?
@@ -209,6 +234,26 @@ mod tests {
         assert!(storage.table_url(&table).unwrap().as_str().ends_with("/lake/tables/a/b"));
         assert!(storage.table_path(&table).as_ref().ends_with("lake/tables/a/b"));
         assert_eq!(storage.object_store_url().unwrap().as_str(), "file:///");
+    }
+
+    #[tokio::test]
+    async fn a_root_may_have_any_letter() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["données", "a%20b", "50%", "q?x#y", "[a]{b}", "a b+c&d='e'", "日本~^|"] {
+            let lake = folder.path().join(name);
+            let storage = Storage::open(lake.to_str().unwrap()).unwrap();
+            let path = storage.path("raw/x.txt");
+            storage.store().put(&path, "x".into()).await.unwrap();
+            assert!(lake.join("raw/x.txt").exists(), "{name}");
+            // As plans name the root and files of it.
+            assert_eq!(Storage::open(storage.root().as_str()).unwrap().path("raw/x.txt"), path);
+            assert_eq!(parse_path(&path.to_string()).unwrap(), path);
+            let odd = in_folder(&storage.path("raw"), name);
+            storage.store().put(&odd, "x".into()).await.unwrap();
+            assert!(lake.join("raw").join(name).exists(), "{name}");
+        }
+        let error = Storage::open("s3://bucket/a#b").unwrap_err();
+        assert!(error.hint.contains("%23"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A Ballista executor that knows the engine's nodes.
 
 mod scope;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -78,7 +79,13 @@ impl Executor {
             runtime.register_object_store(store_url.as_ref(), store.clone());
             Ok(runtime)
         });
-        let engine = ScopedEngine::new(Arc::new(DefaultExecutionEngine::new()));
+        let workers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(self.vcores.max(1))
+            .thread_name("task")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        let engine = ScopedEngine::new(Arc::new(DefaultExecutionEngine::new()), workers.handle().clone());
         let config = ExecutorProcessConfig {
             bind_host: self.bind_host,
             external_host: Some(self.external_host),
@@ -103,9 +110,10 @@ impl Executor {
             override_physical_codec: Some(Arc::new(TriremeCodec::default())),
             ..ExecutorProcessConfig::default()
         };
-        start_executor_process(Arc::new(config))
-            .await
-            .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        let ended = start_executor_process(Arc::new(config)).await;
+        // What still runs belongs to nobody any more. A runtime may not be dropped where others wait.
+        workers.shutdown_background();
+        ended.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         let signalled = terminate.recv().now_or_never().is_some() || interrupt.recv().now_or_never().is_some();
         Ok(if signalled { End::Signal } else { End::GivenUp })
     }

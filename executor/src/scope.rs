@@ -11,23 +11,31 @@ use ballista_core::{
 };
 use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
 use datafusion::{
+    common::{internal_err, tree_node::TreeNode},
     error::Result,
     execution::TaskContext,
-    physical_plan::{ExecutionPlan, metrics::MetricsSet},
+    physical_plan::{ExecutionPlan, ExecutionPlanProperties, metrics::MetricsSet, repartition::RepartitionExec},
     prelude::SessionConfig,
 };
-use tokio_util::sync::CancellationToken;
-use trireme_engine::plan::TaskScope;
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use trireme_engine::{Code, Error, plan::TaskScope};
 
-/// An execution engine that gives every task a [`TaskScope`].
+use crate::watch::watched;
+
+/// An execution engine that gives every task a [`TaskScope`], and has its work done by threads of its own.
+///
+/// Ballista aborts a task on the threads that its tasks run on. One that computes without a pause would keep that from happening: so only the waiting
+/// is done there, and the work elsewhere, which is told by its scope and [`watched`].
 pub struct ScopedEngine {
     inner: Arc<dyn ExecutionEngine>,
+    workers: Handle,
 }
 
 impl ScopedEngine {
-    /// Wraps an engine.
-    pub fn new(inner: Arc<dyn ExecutionEngine>) -> Self {
-        Self { inner }
+    /// Wraps an engine; tasks' work is done by this runtime.
+    pub fn new(inner: Arc<dyn ExecutionEngine>, workers: Handle) -> Self {
+        Self { inner, workers }
     }
 }
 
@@ -42,7 +50,10 @@ impl ExecutionEngine for ScopedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
+        check_is_one_partition(&plan)?;
         let partitions = global_output_partition_ids.clone();
+        let scope = TaskScope { cancel: CancellationToken::new(), partitions };
+        let plan = watched(plan, &scope.cancel)?;
         let inner = self.inner.create_query_stage_exec(
             job_id,
             stage_id,
@@ -52,15 +63,32 @@ impl ExecutionEngine for ScopedEngine {
             work_dir,
             config,
         )?;
-        let scope = TaskScope { cancel: CancellationToken::new(), partitions };
-        Ok(Arc::new(ScopedStage { inner, scope: Arc::new(scope) }))
+        Ok(Arc::new(ScopedStage { inner, scope: Arc::new(scope), workers: self.workers.clone() }))
     }
+}
+
+/// An error if a task would run more than the one partition that is its own: rows would come twice, once from every task.
+///
+/// Ballista takes the other partitions out of a task's plan (`restrict_plan_to_partitions`), but leaves what it can't take out, without a word.
+fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let [input] = plan.children()[..] else { return internal_err!("a stage's writer has one input") };
+    let partitions = input.output_partitioning().partition_count();
+    // Ballista writes several empty partitions as one that is dealt out.
+    let deals = input.exists(|node| Ok(node.is::<RepartitionExec>()))?;
+    if partitions > 1 && !deals {
+        let error = Error::new(Code::Internal, format!("a task has {partitions} partitions instead of its own one"));
+        return Err(error
+            .hint("this query can't be cut into tasks: write it in another way, and tell us of it")
+            .into());
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
 struct ScopedStage {
     inner: Arc<dyn QueryStageExecutor>,
     scope: Arc<TaskScope>,
+    workers: Handle,
 }
 
 impl Display for ScopedStage {
@@ -89,13 +117,24 @@ impl QueryStageExecutor for ScopedStage {
             context.window_functions().clone(),
             context.runtime_env(),
         );
-        let written = self.inner.execute_query_stage(task_id, Arc::new(context)).await?;
+        let inner = self.inner.clone();
+        let work = self.workers.spawn(async move { inner.execute_query_stage(task_id, Arc::new(context)).await });
+        let written = match AbortOnDropHandle::new(work).await {
+            Ok(written) => written?,
+            // As if it had happened here.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => return Err(Error::new(Code::WorkLost, error.to_string()).into()),
+            },
+        };
         aborted.disarm();
         Ok(written)
     }
 
+    /// None: nothing reads them, they stay in the scheduler's memory, and tasks of one stage may have plans of different shapes (branches of a union),
+    /// which the scheduler takes for an error, after which the stage never ends.
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
-        self.inner.collect_plan_metrics()
+        Vec::new()
     }
 
     fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {

@@ -16,7 +16,7 @@ use trireme_scheduler::{
     jobs::JobRegistry,
     serve,
     settings::bind,
-    work::{Listing, Queries, Sessions, WorkSettings, Worker},
+    work::{Listing, Planning, Queries, Sessions, WorkSettings, Worker},
 };
 
 /// How long distributed work waits for a first executor before its job fails.
@@ -55,7 +55,13 @@ async fn run(settings: Settings, token: Option<ApiToken>) -> Result<()> {
     let storage = Storage::open(&settings.storage).map_err(|error| of_setting("storage", error))?;
     storage.probe().await?;
     let cluster = start_cluster(&settings, shutdown.clone()).await?;
-    let sessions = Sessions::new(cluster.clone(), &storage, settings.time_zone.clone(), settings.target_partitions)?;
+    let planning = Planning {
+        time_zone: settings.time_zone.clone(),
+        target_partitions: settings.target_partitions,
+        task_bytes: settings.task_bytes,
+        broadcast_bytes: settings.broadcast_bytes,
+    };
+    let sessions = Sessions::new(cluster.clone(), &storage, planning)?;
     let work = WorkSettings {
         split_size: settings.split_size,
         copy: settings.raw_seekable_copy,

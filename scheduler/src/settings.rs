@@ -80,6 +80,14 @@ pub struct Settings {
     #[arg(long, default_value_t = 0)]
     pub target_partitions: usize,
 
+    /// Bytes of tables that are worth a task of their own: a query over fewer has fewer partitions
+    #[arg(long, default_value = "4MiB", value_parser = parse_size)]
+    pub task_bytes: u64,
+
+    /// Bytes of a join's smaller side up to which it goes to every executor whole; above, both sides are shuffled
+    #[arg(long, default_value = "64MiB", value_parser = parse_size)]
+    pub broadcast_bytes: u64,
+
     /// Raw bytes between two places where a task may begin to read
     #[arg(long, default_value = "16MiB", value_parser = parse_size)]
     pub split_size: u64,

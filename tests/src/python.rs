@@ -10,28 +10,47 @@ use serde_json::Value;
 use crate::process::command;
 use crate::{repository, skip};
 
-const PACKAGES: [&str; 5] =
+const ORACLES: [&str; 5] =
     ["duckdb==2.0.0", "deltalake==1.6.6", "pyarrow==26.0.1", "pysail==0.7.2", "pyspark-client==4.2.0"];
 
-/// A Python with the oracles' packages.
+/// The benchmarks' extensions are for one version of DuckDB.
+const DIFFERENTIAL: [&str; 5] = [
+    "duckdb==1.5.5",
+    "duckdb-extension-tpch==1.5.5",
+    "duckdb-extension-tpcds==1.5.5",
+    "pyarrow==26.0.1",
+    "grpcio==1.85.3",
+];
+
+/// A Python with packages from PyPI.
 #[derive(Debug, Clone)]
 pub struct Python {
     program: PathBuf,
 }
 
 impl Python {
-    /// Makes the environment if it is not there; none, with a printed reason, where pip can't.
+    /// The one of the oracles.
     pub fn find() -> Option<Self> {
+        Self::with("venv-tests", &ORACLES)
+    }
+
+    /// The one of the differential tester.
+    pub fn for_differential() -> Option<Self> {
+        Self::with("venv-differential", &DIFFERENTIAL)
+    }
+
+    /// Makes the environment if it is not there; none, with a printed reason, where pip can't.
+    fn with(name: &str, packages: &[&str]) -> Option<Self> {
         let rigs = std::env::var_os("TRIREME_RIGS").map_or_else(|| repository().join("target/rigs"), PathBuf::from);
         fs::create_dir_all(&rigs).unwrap();
-        let folder = rigs.join("venv-tests");
-        let (mark, wanted) = (folder.join("installed"), PACKAGES.join("\n"));
+        let folder = rigs.join(name);
+        let (mark, wanted) = (folder.join("installed"), packages.join("\n"));
         let ready = || fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted);
         // Tests are processes side by side: one installs, the others wait. The lock goes with the file.
-        let lock = File::create(rigs.join("venv-tests.lock")).unwrap();
+        let lock = File::create(rigs.join(format!("{name}.lock"))).unwrap();
         lock.lock().unwrap();
         if !ready() {
-            let made = install(&folder);
+            let made = install(&folder, packages);
             if let Err(reason) = made {
                 skip(&format!("no Python environment at {}: {reason}", folder.display()));
                 return None;
@@ -85,13 +104,13 @@ impl Python {
     }
 }
 
-fn install(folder: &Path) -> Result<(), String> {
+fn install(folder: &Path, packages: &[&str]) -> Result<(), String> {
     let _ = fs::remove_dir_all(folder);
     let folder_text = folder.to_str().unwrap();
     let pip = folder.join("bin/pip");
     let steps: [(&OsStr, Vec<&str>); 2] = [
         (OsStr::new("python3"), vec!["-m", "venv", folder_text]),
-        (pip.as_os_str(), [&["install", "--quiet", "--disable-pip-version-check"], PACKAGES.as_slice()].concat()),
+        (pip.as_os_str(), [&["install", "--quiet", "--disable-pip-version-check"], packages].concat()),
     ];
     for (program, arguments) in steps {
         let output =

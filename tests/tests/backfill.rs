@@ -72,16 +72,41 @@ fn pending_versions_are_applied_in_order_and_once() {
     world.merged(&["--all-pending"], &[&newest]);
     world.holds(&[(1, 11), (2, 21), (3, 31), (4, 40)]);
 
-    // What was skipped stays out of `pending`: its rows would replace newer ones.
+    // What was passed over is pending still, and what is newer is applied again behind it.
     world.deliver("{\"id\":5,\"price\":50}\n{\"id\":1,\"price\":12}");
     world.deliver("{\"id\":1,\"price\":13}");
-    let (skipped, newest) = (world.versions[4].clone(), world.versions[5].clone());
+    let (passed, newest) = (world.versions[4].clone(), world.versions[5].clone());
     world.merged(&[], &[&newest]);
-    world.merged(&["--all-pending"], &[]);
     world.holds(&[(1, 13), (2, 21), (3, 31), (4, 40)]);
-    // Who asks for it by name gets it.
-    world.merged(&["--versions", &format!("{skipped}..{skipped}")], &[&skipped]);
-    world.holds(&[(1, 12), (2, 21), (3, 31), (4, 40), (5, 50)]);
+    world.merged(&["--all-pending"], &[&passed, &newest]);
+    world.holds(&[(1, 13), (2, 21), (3, 31), (4, 40), (5, 50)]);
+    world.merged(&["--all-pending"], &[]);
+    world.merged(&["--versions", &format!("{passed}..{passed}")], &[]);
+}
+
+#[test]
+fn newer_versions_are_applied_again_behind_an_older_one() {
+    let mut world = World::new();
+    world.deliver("{\"id\":1,\"price\":10}\n{\"id\":2,\"price\":20}");
+    world.deliver("{\"id\":2,\"price\":21}");
+    world.deliver("{\"id\":3,\"price\":30}");
+    let versions = world.versions.clone();
+    let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+    world.merged(&["--all-pending"], &versions);
+
+    // With another spec only the newest is another one, until an older one is asked for.
+    let doubled = ["-t", "id", "-t", "price * 2 AS price"];
+    world.merged(&[&doubled[..], &["--all-pending"]].concat(), &versions[2..]);
+    world.holds(&[(1, 10), (2, 21), (3, 60)]);
+    let first = format!("{0}..{0}", versions[0]);
+    world.merged(&[&doubled[..], &["--versions", &first]].concat(), &versions);
+    world.holds(&[(1, 20), (2, 42), (3, 60)]);
+    world.merged(&[&doubled[..], &["--since", versions[0]]].concat(), &[]);
+    // Back to the spec of before: what the table holds is another's.
+    world.merged(&["--since", versions[1]], &versions[1..]);
+    world.holds(&[(1, 20), (2, 21), (3, 30)]);
+    world.merged(&["--since", versions[1], "--force"], &versions[1..]);
+    world.merged(&["--force"], &versions[2..]);
 }
 
 #[test]
@@ -98,7 +123,7 @@ fn a_range_is_applied_up_to_what_fails() {
     let all = range(&versions[0], &versions[3]);
     let place = format!("version {} (3 of 4)", versions[2]);
     world.cluster.cli(&World::merge(&["--versions", &all])).failed(1, &["came more than once", &place]);
-    world.holds(&[(1, 10), (2, 20)]);
+    world.holds(&[(1, 10), (2, 20), (4, 40)]);
     // The day they were all delivered on; the way out for the bad one.
     let day = range(&versions[0][..8], "");
     world.merged(

@@ -110,6 +110,8 @@ fn bad_records_are_put_aside_with_place_and_text() {
             (&row["source"], &row["version"], &row["part"]),
             (&json!("a.s"), &version, &json!("part-00000.json"))
         );
+        let file = row["file"].as_str().unwrap();
+        assert!(file.starts_with("file:///") && file.ends_with(".json") && !file.contains("part-"), "{row}");
         assert!(row["reason"].as_str().unwrap().starts_with("malformed: "), "{row}");
         assert_eq!(row["job_id"], job["id"]);
     }

@@ -8,7 +8,9 @@ use serde::{
 };
 use serde_saphyr::{DuplicateKeyPolicy, MessageFormatter, Spanned, UserMessageFormatter};
 
-use crate::names::nearest;
+use trireme_proto::v1;
+
+use crate::{names::nearest, text::TextArguments};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -29,6 +31,27 @@ pub(super) struct SourceEntry {
     pub schema: Option<Spanned<String>>,
     pub credentials: Option<Spanned<String>>,
     pub checksum: Option<Spanned<String>>,
+    pub delimiter: Option<String>,
+    pub quote: Option<String>,
+    pub escape: Option<String>,
+    pub encoding: Option<String>,
+    pub null_value: Option<String>,
+    pub header: Option<bool>,
+}
+
+impl SourceEntry {
+    /// How its text is written.
+    pub fn text(&self) -> Option<v1::TextOptions> {
+        let arguments = TextArguments {
+            delimiter: self.delimiter.clone(),
+            quote: self.quote.clone(),
+            escape: self.escape.clone(),
+            encoding: self.encoding.clone(),
+            null_value: self.null_value.clone(),
+            header: self.header,
+        };
+        arguments.options()
+    }
 }
 
 /// One table.
@@ -43,6 +66,8 @@ pub(super) struct TableEntry {
     #[serde(default)]
     pub columns: Vec<Spanned<String>>,
     pub order_by: Option<Spanned<String>>,
+    pub latest_by: Option<Spanned<String>>,
+    pub earliest_by: Option<Spanned<String>>,
     pub schema_evolution: Option<Spanned<String>>,
     pub on_bad_record: Option<Spanned<String>>,
     pub max_bad_records: Option<Spanned<u64>>,

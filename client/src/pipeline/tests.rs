@@ -48,7 +48,7 @@ tables:
       - lower(content.text) AS text
       - transform(books, x -> lower(x.metadata.title)) AS book_titles
       - \"'${HOME}' AS home\"
-    order_by: created_at DESC
+    earliest_by: created_at
     schema_evolution: add_columns
     on_bad_record: quarantine
     max_bad_records: 10
@@ -76,6 +76,7 @@ fn a_pipeline_is_read() {
                 location: at(3, 3),
                 credentials: "vendor".into(),
                 checksum: "auto".into(),
+                text: None,
             },
             v1::Download {
                 source: "stream.streams".into(),
@@ -115,7 +116,7 @@ fn a_pipeline_is_read() {
                 ],
                 primary_key: vec!["created_at".into()],
                 r#where: "created IS NOT NULL".into(),
-                order_by: "created_at DESC".into(),
+                earliest_by: "created_at".into(),
                 sort_by: vec![],
                 schema_evolution: v1::SchemaEvolution::AddColumns.into(),
                 location: at(9, 3),

@@ -179,8 +179,8 @@ fn tables_and_raw_are_listed() {
           1  2023-11-14 22:13:21 UTC  MERGE      trireme  job-1  rows=7
     ");
     insta::assert_snapshot!(ask(&scheduler, &["raw", "list"]).out, @r"
-    source  current              versions  stored     text
-    a.s     20261122T201533123Z         2  3.0 kB  20.0 kB
+    source  current              versions  skipped  stored     text
+    a.s     20261122T201533123Z         2        1  3.0 kB  20.0 kB
     ");
     insta::assert_snapshot!(ask(&scheduler, &["raw", "show", "a.s"]).out, @r"
     version                       format    stored     text  splits  downloaded               origin                        sha256

@@ -311,6 +311,7 @@ impl Raw for Service {
             bytes: 2_000,
             text_bytes: 20_000,
             copy_bytes: 1_000,
+            skipped: 1,
         };
         Ok(Response::new(v1::ListSourcesResponse { sources: vec![source] }))
     }
@@ -343,6 +344,14 @@ impl Raw for Service {
         let asked = request.into_inner();
         assert_eq!((asked.source.as_str(), asked.version.as_str()), ("a.s", ""));
         Ok(Response::new(schema_report()))
+    }
+
+    async fn mark_version(
+        &self,
+        request: Request<v1::MarkVersionRequest>,
+    ) -> Result<Response<v1::MarkVersionResponse>, Status> {
+        let told = format!("skipped: {}", request.into_inner().reason);
+        Ok(Response::new(v1::MarkVersionResponse { mark: Some(v1::VersionMark { told, ..Default::default() }) }))
     }
 }
 

@@ -18,12 +18,15 @@ use super::{
     clauses::{IS_CURRENT, VALID_FROM, VALID_TO},
     writer::{FileWriter, FileWritten, WriteSettings},
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    names::our_column,
+};
 
 /// Input column, `tinyint`: what becomes of the row, an [`Action`].
-pub const ACTION_COLUMN: &str = "__action";
+pub const ACTION_COLUMN: &str = our_column!("action");
 /// Beginning of the names of input columns with the values of the table's row.
-pub const BEFORE: &str = "__before_";
+pub const BEFORE: &str = our_column!("before_");
 /// Folder, in a table's, of its change data.
 pub const CHANGE_FOLDER: &str = "_change_data";
 /// The column of change data that says what a row is.
@@ -171,7 +174,9 @@ impl ActionWriter {
             true => &[Action::Keep],
             false => &[Action::Update, Action::Delete, Action::Close],
         };
-        let keys = rows.after(is_key)?;
+        // A row that comes into a history may be closed already; the one that goes was current.
+        let of_history = self.spec.keys.iter().any(|key| key == IS_CURRENT) && !self.spec.keys_that_stay;
+        let keys = if of_history { rows.before(is_key)? } else { rows.after(is_key)? };
         let keys = keys.project(&keyed(&keys, &self.spec.keys)?)?;
         self.keys.write(&keys).await?;
         let mut written = vec![rows.after(&[Action::Insert, Action::Update, Action::Close])?];

@@ -35,8 +35,8 @@ pub const VALID_TO: &str = "valid_to";
 /// Column of a history: whether it still is.
 pub const IS_CURRENT: &str = "is_current";
 
-const SOURCE: &str = "source";
-const TARGET: &str = "target";
+pub(super) const SOURCE: &str = "source";
+pub(super) const TARGET: &str = "target";
 
 /// What becomes of a row of the table when the source has its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct History {
     pub valid_from: Option<String>,
     /// The moment where there is no such column or value, microseconds since 1970.
     pub at: i64,
+    /// The source's column by which rows of one key follow each other, and whether the greatest value is the last. None: each key has one row.
+    pub order: Option<(String, bool)>,
 }
 
 /// What a merge does.
@@ -272,7 +274,15 @@ impl ClauseMerge<'_> {
             self.keys.iter().map(|key| Column::new(Some(TableReference::bare(relation)), key)).collect::<Vec<_>>()
         };
         let kind = if self.joins_all() { JoinType::Full } else { JoinType::Left };
-        let joined = scan(SOURCE, source)?.join(table.build()?, kind, (on(SOURCE), on(TARGET)), None)?;
+        let mut source = scan(SOURCE, source)?;
+        if let Some(History { order: Some((order, greatest)), valid_from, .. }) = &self.clauses.history {
+            if valid_from.is_none() {
+                source = self.ranked(source, order, *greatest)?;
+            }
+            let joined = source.join(table.build()?, kind, (on(SOURCE), on(TARGET)), None)?;
+            return self.chained(joined, order, *greatest);
+        }
+        let joined = source.join(table.build()?, kind, (on(SOURCE), on(TARGET)), None)?;
         let mut columns = Vec::new();
         for field in self.columns.fields() {
             columns.push(self.value(field)?.alias(field.name()));
@@ -300,7 +310,7 @@ impl ClauseMerge<'_> {
     }
 
     /// Whether a joined row has a row of this side: there a key has no null.
-    fn is_in(&self, relation: &str) -> Result<Expr> {
+    pub(super) fn is_in(&self, relation: &str) -> Result<Expr> {
         match self.keys.first() {
             Some(key) => Ok(of(relation, key).is_not_null()),
             None => {
@@ -310,8 +320,13 @@ impl ClauseMerge<'_> {
     }
 
     /// Since when a row of the source is so.
-    fn valid_from(&self) -> Result<Expr> {
-        let Some(History { valid_from, at }) = &self.clauses.history else { return Ok(lit(ScalarValue::Null)) };
+    pub(super) fn valid_from(&self) -> Result<Expr> {
+        let Some(History { valid_from, at, order }) = &self.clauses.history else {
+            return Ok(lit(ScalarValue::Null));
+        };
+        if valid_from.is_none() && order.is_some() {
+            return Ok(Self::ranked_moment(*at));
+        }
         let version = lit(ScalarValue::TimestampMicrosecond(Some(*at), Some("UTC".into())));
         let Some(name) = valid_from else { return Ok(version) };
         let Ok(field) = self.incoming.field_with_name(name) else {
@@ -437,6 +452,6 @@ impl ClauseMerge<'_> {
     }
 }
 
-fn of(relation: &str, name: &str) -> Expr {
+pub(super) fn of(relation: &str, name: &str) -> Expr {
     Expr::Column(Column::new(Some(TableReference::bare(relation)), name))
 }

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use super::{
     clauses::Clauses,
     commit_info::{Info, OPTIMIZE, merge_info, optimize_info, optimize_parameters, overwrite_info},
+    content::{Content, Delivery},
     feature,
     files::{rows, size},
     optimize::Limits,
@@ -58,8 +59,8 @@ pub struct CommitLabel {
     pub job_id: String,
     /// Set when the same work must not be applied twice.
     pub txn: Option<Txn>,
-    /// The newest version of a source that the table holds; one that is there already and greater stays.
-    pub newest: Option<Txn>,
+    /// Set when the rows are a source's: decides by [`super::content`] whether the table holds them already.
+    pub delivery: Option<Delivery>,
     /// How long the job ran.
     pub execution: Duration,
     /// Columns by which the job sorts rows within files: what the table is to say of itself ([`feature::SORT_BY`]). Empty: what it says stays.
@@ -140,7 +141,7 @@ pub async fn create(
     label: &CommitLabel,
 ) -> Result<Committed> {
     feature::check_properties(name, properties)?;
-    let protocol: Protocol = serde_json::from_value(feature::protocol_for(properties))
+    let protocol: Protocol = serde_json::from_value(feature::protocol_for(schema, properties))
         .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
     let mut properties = properties.clone();
     if !label.sort_by.is_empty() {
@@ -152,7 +153,8 @@ pub async fn create(
     let mut actions = vec![Action::Protocol(protocol), Action::Metadata(metadata)];
     actions.extend(files.into_iter().map(Action::Add));
     let log = log_store(storage, name)?;
-    Attempt { storage, name, log: &log, base: None, label, moved: None }.commit(info, actions).await
+    let effect = Effect::Replaces;
+    Attempt { storage, name, log: &log, base: None, label, effect, moved: None }.commit(info, actions).await
 }
 
 /// Replaces all rows, and the schema where it differs, of the version `table` was opened at.
@@ -163,11 +165,21 @@ pub async fn overwrite(table: &Table, schema: &StructType, files: Vec<Add>, labe
     let mut actions = evolve(table, schema, label)?;
     actions.extend(old.adds().iter().map(|add| remove(add, true)));
     actions.extend(files.into_iter().map(Action::Add));
-    Attempt::on(table, label).commit(info, actions).await
+    Attempt { effect: Effect::Replaces, ..Attempt::on(table, label) }.commit(info, actions).await
 }
 
 /// Adds files to the version `table` was opened at.
 pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Result<Committed> {
+    append_evolving(table, table.schema().as_ref(), files, label).await
+}
+
+/// Adds files that may have columns which the table gets with them.
+pub async fn append_evolving(
+    table: &Table,
+    schema: &StructType,
+    files: Vec<Add>,
+    label: &CommitLabel,
+) -> Result<Committed> {
     feature::check_writable(table, false)?;
     let info = Info {
         operation: "WRITE",
@@ -178,7 +190,19 @@ pub async fn append(table: &Table, files: Vec<Add>, label: &CommitLabel) -> Resu
             ("numOutputBytes", files.iter().map(size).sum()),
         ],
     };
-    Attempt::on(table, label).commit(info, files.into_iter().map(Action::Add).collect()).await
+    // How these rows are sorted says nothing of the others.
+    let unsorted = CommitLabel { sort_by: Vec::new(), ..label.clone() };
+    let mut actions = evolve(table, schema, &unsorted)?;
+    actions.extend(files.into_iter().map(Action::Add));
+    Attempt::on(table, label).commit(info, actions).await
+}
+
+/// Notes that a delivery without a row was merged: the table stays what it is.
+pub async fn nothing(table: &Table, label: &CommitLabel) -> Result<Committed> {
+    feature::check_writable(table, false)?;
+    let metrics = vec![("numSourceRows", 0), ("numOutputRows", 0)];
+    let info = Info { operation: "MERGE", parameters: Vec::new(), metrics };
+    Attempt { effect: Effect::Merges, ..Attempt::on(table, label) }.commit(info, Vec::new()).await
 }
 
 /// Adds the source's rows and replaces touched files by what is kept of them.
@@ -189,7 +213,7 @@ pub async fn merge(table: &Table, merge: MergeCommit<'_>, label: &CommitLabel) -
     actions.extend(merge.touched.iter().map(|add| remove(add, true)));
     actions.extend(merge.kept.into_iter().chain(merge.new).map(Action::Add));
     actions.extend(merge.changes.into_iter().map(change));
-    Attempt::on(table, label).commit(info, actions).await
+    Attempt { effect: Effect::Merges, ..Attempt::on(table, label) }.commit(info, actions).await
 }
 
 /// Replaces files by others with the same rows. The table's data does not change (`dataChange` is false), so this comes after any commit that
@@ -250,7 +274,9 @@ fn evolve(table: &Table, schema: &StructType, label: &CommitLabel) -> Result<Vec
     if !is_sorted {
         metadata = metadata.add_config_key(feature::SORT_BY.to_string(), sort_by).map_err(broken)?;
     }
-    Ok(vec![Action::Metadata(metadata)])
+    let protocol = feature::protocol_with(table, schema)?.map(serde_json::from_value::<Protocol>).transpose();
+    let protocol = protocol.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    Ok(protocol.map(Action::Protocol).into_iter().chain([Action::Metadata(metadata)]).collect())
 }
 
 fn change(add: Add) -> Action {
@@ -279,8 +305,18 @@ struct Attempt<'a> {
     /// The version the change was planned on; none for a new table.
     base: Option<&'a Table>,
     label: &'a CommitLabel,
+    effect: Effect,
     /// Set when the table's data stays what it is: the files whose rows are moved.
     moved: Option<HashSet<&'a str>>,
+}
+
+/// What a commit does to the table's content, for the marks of [`super::content`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Replaces,
+    Merges,
+    /// Nobody asks what such a table holds, or it holds the same.
+    Unmarked,
 }
 
 /// What another writer's commit means to ours.
@@ -293,27 +329,33 @@ enum Between {
 
 impl<'a> Attempt<'a> {
     fn on(table: &'a Table, label: &'a CommitLabel) -> Self {
-        Self { storage: table.storage(), name: table.name(), log: table.log(), base: Some(table), label, moved: None }
+        let (storage, name, log) = (table.storage(), table.name(), table.log());
+        Self { storage, name, log, base: Some(table), label, effect: Effect::Unmarked, moved: None }
     }
 
     async fn commit(self, info: Info, actions: Vec<Action>) -> Result<Committed> {
-        if let (Some(table), Some(txn)) = (self.base, &self.label.txn)
-            && table.applied(&txn.app_id).await? == Some(txn.version)
+        let content = match self.base {
+            Some(table) => Content::of(table).await?,
+            None => Content::default(),
+        };
+        if let Some(table) = self.base
+            && self.is_applied(table, &content).await?
         {
             return Ok(Committed { version: table.version(), already_applied: true });
         }
+        let txn = self.txn(&content);
         let token = Uuid::new_v4().to_string();
-        let bytes = self.encode(info, actions, &token, self.newest().await?)?;
+        let lines = self.encode(info, actions, &token)?;
         let first = self.base.map_or(0, |table| table.version() + 1);
         let mut version = first;
         let mut failures = 0;
         loop {
-            let outcome =
-                self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+            let bytes = Bytes::from([lines.clone(), self.encode_marks(&content, version)?].concat().join("\n"));
+            let outcome = self.log.write_commit_entry(version, CommitOrBytes::LogBytes(bytes), Uuid::new_v4()).await;
             let Err(error) = outcome else { return Ok(Committed { version, already_applied: false }) };
             // Whatever the error says, the log decides: a put that was sent again can be refused because of itself.
             match self.log.read_commit_entry(version).await {
-                Ok(Some(entry)) => match self.judge(version, &entry, &token) {
+                Ok(Some(entry)) => match self.judge(version, &entry, &token, txn.as_ref()) {
                     Between::Ours => return Ok(Committed { version, already_applied: false }),
                     Between::SameTxn => return Ok(Committed { version, already_applied: true }),
                     Between::Harmless if version - first < HARMLESS_AT_MOST => version += 1,
@@ -330,27 +372,35 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn newest(&self) -> Result<Option<Txn>> {
-        let Some(newest) = &self.label.newest else { return Ok(None) };
-        let held = match self.base {
-            Some(table) => table.applied(&newest.app_id).await?,
-            None => None,
-        };
-        Ok(held.is_none_or(|held| held < newest.version).then(|| newest.clone()))
+    /// What the log has when this very work was done.
+    fn txn(&self, content: &Content) -> Option<Txn> {
+        match &self.label.delivery {
+            Some(delivery) => Some(delivery.txn(content)),
+            None => self.label.txn.clone(),
+        }
     }
 
-    fn judge(&self, version: u64, entry: &Bytes, token: &str) -> Between {
+    async fn is_applied(&self, table: &Table, content: &Content) -> Result<bool> {
+        match (&self.label.delivery, &self.label.txn) {
+            (Some(delivery), _) if delivery.force => Ok(false),
+            (Some(delivery), _) => delivery.is_applied(table, content).await,
+            (None, Some(txn)) => Ok(table.applied(&txn.app_id).await? == Some(txn.version)),
+            (None, None) => Ok(false),
+        }
+    }
+
+    fn judge(&self, version: u64, entry: &Bytes, token: &str, txn: Option<&Txn>) -> Between {
         let Ok(actions) = get_actions(version, entry) else { return Between::Conflict };
         let info = |action: &Action| match action {
             Action::CommitInfo(info) => info.info.get("txnId").and_then(Value::as_str) == Some(token),
             _ => false,
         };
-        let same = |action: &Action| match (action, &self.label.txn) {
+        let same = |action: &Action| match (action, txn) {
             (Action::Txn(theirs), Some(ours)) => theirs.app_id == ours.app_id && theirs.version == ours.version,
             _ => false,
         };
         let is_moved = |path: &str| self.moved.as_ref().is_none_or(|moved| moved.contains(path));
-        let rival = |action: &Action| match (action, &self.label.txn) {
+        let rival = |action: &Action| match (action, txn) {
             (Action::Txn(theirs), Some(ours)) => theirs.app_id == ours.app_id,
             (Action::Txn(_) | Action::CommitInfo(_), _) => false,
             // A file that gets another deletion vector is removed and added.
@@ -372,9 +422,9 @@ impl<'a> Attempt<'a> {
 
     /// Somebody changed the table; perhaps a later commit of theirs is the same work as ours.
     async fn conflict(&self, version: u64) -> Result<Committed> {
-        if let Some(txn) = &self.label.txn
+        if self.txn(&Content::default()).is_some()
             && let Some(newest) = Table::open(self.storage, self.name).await?
-            && newest.applied(&txn.app_id).await? == Some(txn.version)
+            && self.is_applied(&newest, &Content::of(&newest).await?).await?
         {
             return Ok(Committed { version: newest.version(), already_applied: true });
         }
@@ -389,7 +439,8 @@ impl<'a> Attempt<'a> {
         Error::new(Code::Storage, message).hint("run the job again; it is applied once whatever became of this attempt")
     }
 
-    fn encode(&self, info: Info, actions: Vec<Action>, token: &str, newest: Option<Txn>) -> Result<Bytes> {
+    /// The lines of a commit; those of [`Attempt::encode_marks`] come behind them.
+    fn encode(&self, info: Info, actions: Vec<Action>, token: &str) -> Result<Vec<String>> {
         let execution = u64::try_from(self.label.execution.as_millis()).unwrap_or(u64::MAX);
         let metrics: HashMap<&str, String> = info
             .metrics
@@ -418,17 +469,27 @@ impl<'a> Attempt<'a> {
             info: more,
             ..CommitInfo::default()
         };
-        let now = Some(Utc::now().timestamp_millis());
-        let txns = self.label.txn.iter().chain(&newest);
-        let txns = txns.map(|txn| Action::Txn(Transaction::new_with_last_update(&txn.app_id, txn.version, now)));
-        let mut lines = Vec::new();
-        for action in [Action::CommitInfo(commit_info)].into_iter().chain(txns).chain(actions) {
-            let line = serde_json::to_string(&action)
-                .map_err(|error| Error::new(Code::Internal, format!("an action has no JSON form: {error}")))?;
-            lines.push(line);
-        }
-        Ok(Bytes::from(lines.join("\n")))
+        let txns = self.label.txn.iter().filter(|_| self.label.delivery.is_none()).map(transaction);
+        [Action::CommitInfo(commit_info)].into_iter().chain(txns).chain(actions).map(line).collect()
     }
+
+    fn encode_marks(&self, content: &Content, version: u64) -> Result<Vec<String>> {
+        if self.effect == Effect::Unmarked {
+            return Ok(Vec::new());
+        }
+        let (replaces, is_new) = (self.effect == Effect::Replaces, self.base.is_none());
+        let marks = content.marks(self.label.delivery.as_ref(), replaces, is_new, version);
+        marks.iter().map(|mark| line(transaction(mark))).collect()
+    }
+}
+
+fn transaction(txn: &Txn) -> Action {
+    Action::Txn(Transaction::new_with_last_update(&txn.app_id, txn.version, Some(Utc::now().timestamp_millis())))
+}
+
+fn line(action: Action) -> Result<String> {
+    serde_json::to_string(&action)
+        .map_err(|error| Error::new(Code::Internal, format!("an action has no JSON form: {error}")))
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use deltalake_core::kernel::{DataType, StructField};
+use deltalake_core::kernel::{DataType, StructField, StructType};
 use serde_json::{Value, json};
 
 use super::{
     actions::CHANGE_TYPE,
     layout::{Mapping, unmapped},
+    schema,
     table::Table,
 };
 use crate::{
@@ -63,6 +64,9 @@ pub fn check_readable(table: &Table) -> Result<()> {
     }
     Ok(())
 }
+
+/// The feature of tables with `timestamp_ntz`.
+const TIMESTAMP_NTZ: &str = "timestampNtz";
 
 /// The property that says whether rows may be removed by deletion vectors.
 pub const DELETION_VECTORS: &str = "delta.enableDeletionVectors";
@@ -140,21 +144,52 @@ fn is_interval(text: &str) -> bool {
     number.parse::<u64>().is_ok() && units.contains(&unit.strip_suffix('s').unwrap_or(unit))
 }
 
-/// The protocol of a new table with these properties; without any the oldest readers can read it.
-pub fn protocol_for(properties: &BTreeMap<String, String>) -> Value {
+/// The protocol of a new table with this schema and these properties; where it can be, the oldest readers can read it.
+pub fn protocol_for(schema: &StructType, properties: &BTreeMap<String, String>) -> Value {
     let is_on = |key: &str| properties.get(key).is_some_and(|value| value == "true");
-    match (is_on(DELETION_VECTORS), is_on(CHANGE_DATA_FEED)) {
-        (true, changes) => {
-            let more = changes.then_some("changeDataFeed");
-            let features: Vec<&str> = ["deletionVectors"].into_iter().chain(more).collect();
-            json!({
-                "minReaderVersion": 3, "minWriterVersion": 7,
-                "readerFeatures": ["deletionVectors"], "writerFeatures": features,
-            })
-        }
-        (false, true) => json!({ "minReaderVersion": 1, "minWriterVersion": 4 }),
-        (false, false) => json!({ "minReaderVersion": 1, "minWriterVersion": 2 }),
+    let (vectors, changes, ntz) = (is_on(DELETION_VECTORS), is_on(CHANGE_DATA_FEED), schema::has_ntz(schema));
+    if vectors || ntz {
+        let both = [(vectors, "deletionVectors"), (ntz, TIMESTAMP_NTZ)];
+        let both: Vec<&str> = both.into_iter().filter(|(is_on, _)| *is_on).map(|(_, feature)| feature).collect();
+        let more = changes.then_some("changeDataFeed");
+        let features: Vec<&str> = both.iter().copied().chain(more).collect();
+        return json!({
+            "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": both, "writerFeatures": features,
+        });
     }
+    json!({ "minReaderVersion": 1, "minWriterVersion": if changes { 4 } else { 2 } })
+}
+
+/// Features that a writer version stands for, before tables named their features.
+const BY_WRITER_VERSION: &[(i32, &str)] = &[
+    (2, "appendOnly"),
+    (2, "invariants"),
+    (3, "checkConstraints"),
+    (4, "changeDataFeed"),
+    (4, "generatedColumns"),
+    (5, "columnMapping"),
+    (6, "identityColumns"),
+];
+
+/// The protocol that a table needs when it gets this schema; none where the one that it has will do.
+pub(crate) fn protocol_with(table: &Table, schema: &StructType) -> Result<Option<Value>> {
+    let Protocol { reader, writer, mut reader_features, mut writer_features } = Protocol::of(table)?;
+    if !schema::has_ntz(schema) || reader_features.iter().any(|feature| feature == TIMESTAMP_NTZ) {
+        return Ok(None);
+    }
+    if writer < 7 {
+        let implied = BY_WRITER_VERSION.iter().filter(|(version, _)| *version <= writer);
+        writer_features = implied.map(|(_, feature)| feature.to_string()).collect();
+    }
+    if reader == 2 {
+        reader_features = vec!["columnMapping".to_string()];
+    }
+    reader_features.push(TIMESTAMP_NTZ.to_string());
+    writer_features.push(TIMESTAMP_NTZ.to_string());
+    Ok(Some(json!({
+        "minReaderVersion": 3, "minWriterVersion": 7,
+        "readerFeatures": reader_features, "writerFeatures": writer_features,
+    })))
 }
 
 /// How the table's columns are found in its files; [`Code::UnsupportedTable`] for a way that is not known.

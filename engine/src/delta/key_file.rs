@@ -15,7 +15,7 @@ use datafusion::{
     physical_plan::metrics::ExecutionPlanMetricsSet,
 };
 use futures::{StreamExt, stream::BoxStream};
-use object_store::{ObjectStore, path::Path};
+use object_store::{ObjectMeta, ObjectStore, path::Path};
 use parquet::{
     arrow::{
         ParquetRecordBatchStreamBuilder, ProjectionMask,
@@ -153,7 +153,14 @@ fn reader(
     path: &Path,
     size: u64,
 ) -> Result<Box<dyn AsyncFileReader + Send>> {
-    let file = PartitionedFile::new(path.to_string(), size);
+    // Made of text, its path would be encoded once more.
+    let file = PartitionedFile::new_from_meta(ObjectMeta {
+        location: path.clone(),
+        last_modified: chrono::DateTime::UNIX_EPOCH,
+        size,
+        e_tag: None,
+        version: None,
+    });
     Ok(readers.create_reader(0, file, None, &ExecutionPlanMetricsSet::new())?)
 }
 

@@ -17,7 +17,7 @@ use arrow::{
 };
 use datafusion::execution::memory_pool::MemoryReservation;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectStore, path::Path};
+use object_store::ObjectStore;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
@@ -28,7 +28,10 @@ use super::{
     key_file::KeyFile,
     key_hash::{Encoding, Hash, Hashes, KeyHasher},
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    storage::parse_path,
+};
 
 /// How the error starts of an executor whose memory pool has no room for a slice of keys.
 pub const NO_ROOM: &str = "the keys of a merge find no room";
@@ -127,7 +130,7 @@ impl SourceKeys {
         let values = (asked && self.rows <= bloom::ROWS_AT_MOST).then(|| Arc::new(Mutex::new(Vec::new())));
         let mut groups = Vec::new();
         for (path, size) in &self.files {
-            let path = Path::parse(path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+            let path = parse_path(path)?;
             let file = Arc::new(KeyFile::open(store, path, *size, None).await?);
             groups.extend((0..file.footer().num_row_groups()).map(|group| (file.clone(), group)));
         }

@@ -27,7 +27,10 @@ use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, PendingMo
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream::BoxStream};
 use roaring::RoaringTreemap;
 
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    names::our_column,
+};
 
 /// Rows from one run of deleted ones to the next, on average, up to which they are filtered out. Parquet makes a mask of shorter selections, too.
 const ROWS_A_RUN: u64 = 64;
@@ -83,7 +86,7 @@ pub(super) fn numbered(
         Arc::new(Field::new("file_row_index", DataType::Int64, true)),
         Arc::new(ConfigOptions::default()),
     );
-    let number = ProjectionExpr::new(Arc::new(number), "__row");
+    let number = ProjectionExpr::new(Arc::new(number), our_column!("row"));
     let projected = source.try_pushdown_projection(&ProjectionExprs::new(columns.chain([number])))?;
     let projected = projected.as_ref().and_then(|source| source.downcast_ref::<ParquetSource>()).ok_or_else(wrong)?;
     let mut config = config.clone();

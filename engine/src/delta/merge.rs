@@ -29,6 +29,7 @@ use super::{
 use crate::{
     Storage, TableName,
     error::{Code, Error, Result},
+    names::our_column,
 };
 
 /// Duplicate keys that an error names at most.
@@ -36,7 +37,7 @@ pub const DUPLICATES_SHOWN: usize = 5;
 
 const SOURCE: &str = "source";
 const TARGET: &str = "target";
-const TIMES: &str = "__times";
+const TIMES: &str = our_column!("times");
 
 /// Fails when a column can't be (part of) a primary key: it must exist and have exact equality and an order.
 pub fn check_keys(table: &TableName, schema: &SchemaRef, keys: &[String]) -> Result<()> {

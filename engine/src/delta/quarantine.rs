@@ -9,7 +9,7 @@ use arrow::{
 };
 use datafusion::{error::Result as DataFusionResult, execution::memory_pool::MemoryReservation};
 use deltalake_core::kernel::{DataType as DeltaType, StructField, StructType};
-use object_store::{ObjectStore, path::Path};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,10 +21,11 @@ use crate::{
     RawVersion, SourceName, Storage, TableName,
     error::{Code, Error, Result},
     raw::{
-        RawZone,
+        Manifest, Part, RawZone,
         places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
         stored::{Stored, TextFile},
     },
+    storage::{in_folder, parse_path},
 };
 
 /// Bytes of a record's text that are kept, at most.
@@ -53,7 +54,20 @@ pub fn columns() -> Result<StructType> {
         ("raw", DeltaType::STRING),
         ("quarantined_at", DeltaType::TIMESTAMP),
         ("job_id", DeltaType::STRING),
+        // Where the file was delivered.
+        ("file", DeltaType::STRING),
     ];
+    struct_of(columns)
+}
+
+/// The columns of a quarantine that was made before it named the delivered file; it gets the column with the next records.
+pub fn columns_before() -> Result<StructType> {
+    let columns = columns()?;
+    let count = columns.fields().count().saturating_sub(1);
+    struct_of(columns.fields().take(count).map(|field| (field.name().as_str(), field.data_type().clone())))
+}
+
+fn struct_of<'a>(columns: impl IntoIterator<Item = (&'a str, DeltaType)>) -> Result<StructType> {
     let columns = columns.into_iter().map(|(name, data_type)| StructField::nullable(name, data_type));
     StructType::try_new(columns).map_err(|error| Error::new(Code::Internal, error.to_string()))
 }
@@ -104,18 +118,22 @@ impl BadRows {
         writer: &mut FileWriter,
     ) -> DataFusionResult<()> {
         let mut rows = places(batch)?;
+        let manifest = match rows.iter().find_map(|row| row.part.as_deref()) {
+            Some(part) => Some(RawZone::manifest_beside(store.as_ref(), &self.path(part)?).await?),
+            None => None,
+        };
         rows.sort_by(|a, b| (&a.part, a.text.start).cmp(&(&b.part, b.text.start)));
         let (mut at, mut written) = (0, 0);
         let (mut texts, mut bytes) = (Vec::new(), 0);
         while at < rows.len() {
             let together = close_by(&rows[at..]);
-            for text in self.read(store, batch, &rows[at..at + together]).await? {
+            for text in self.read(store, manifest.as_ref(), batch, &rows[at..at + together]).await? {
                 bytes += text.len();
                 texts.push(text);
             }
             at += together;
             if bytes >= WRITE_TOGETHER || at == rows.len() {
-                let batch = self.rows(batch, &rows[written..at], std::mem::take(&mut texts))?;
+                let batch = self.rows(manifest.as_ref(), batch, &rows[written..at], std::mem::take(&mut texts))?;
                 writer.write(&batch).await?;
                 (written, bytes) = (at, 0);
             }
@@ -127,6 +145,7 @@ impl BadRows {
     async fn read(
         &self,
         store: &Arc<dyn ObjectStore>,
+        manifest: Option<&Manifest>,
         batch: &RecordBatch,
         rows: &[BadRow],
     ) -> DataFusionResult<Vec<String>> {
@@ -135,10 +154,8 @@ impl BadRows {
         };
         let end = rows.iter().map(|row| row.text.end).max().unwrap_or(first.start);
         let bytes = if end > first.start {
-            let folder = Path::parse(&self.folder).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-            let path = folder.join(part.as_str());
-            let manifest = RawZone::manifest_beside(store.as_ref(), &path).await?;
-            let found = manifest.parts.iter().find(|found| found.text_name() == *part);
+            let path = self.path(part)?;
+            let found = manifest.and_then(|manifest| manifest.part_of_text(part));
             let stored = found.map_or(Stored::Plain, |found| Stored::of(found, &RawZone::folder_of(&path)));
             let file = TextFile { store: store.clone(), path, stored: Arc::new(stored) };
             file.read(first.start..end).await?
@@ -150,7 +167,17 @@ impl BadRows {
         Ok(rows.iter().map(|row| String::from_utf8_lossy(text(row)).into_owned()).collect())
     }
 
-    fn rows(&self, batch: &RecordBatch, rows: &[BadRow], texts: Vec<String>) -> Result<RecordBatch> {
+    fn path(&self, part: &str) -> Result<object_store::path::Path> {
+        Ok(in_folder(&parse_path(&self.folder)?, part))
+    }
+
+    fn rows(
+        &self,
+        manifest: Option<&Manifest>,
+        batch: &RecordBatch,
+        rows: &[BadRow],
+        texts: Vec<String>,
+    ) -> Result<RecordBatch> {
         let all = |text: String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows.len())))
         };
@@ -164,17 +191,23 @@ impl BadRows {
             let reason = reasons.as_ref().map_or("", |reasons| reasons.value(row.row));
             reason.chars().take(MAX_REASON).collect::<String>()
         };
+        let part = |row: &BadRow| {
+            let part = row.part.as_deref()?;
+            Some(manifest.and_then(|all| all.part_of_text(part)).map_or_else(|| part.to_string(), Part::shown))
+        };
+        let file = |row: &BadRow| Some(manifest?.origin_of_text(row.part.as_deref()?));
         let at = TimestampMicrosecondArray::from_value(self.at, rows.len()).with_timezone("UTC");
         let columns: Vec<ArrayRef> = vec![
             all(self.source.to_string()),
             all(self.version.to_string()),
-            Arc::new(rows.iter().map(|row| row.part.as_deref()).collect::<StringArray>()),
+            Arc::new(rows.iter().map(part).collect::<StringArray>()),
             longs(OFFSET_COLUMN)?,
             longs(LINE_COLUMN)?,
             Arc::new(StringArray::from_iter_values(rows.iter().map(reason))),
             Arc::new(StringArray::from_iter_values(texts)),
             Arc::new(at),
             all(self.job_id.clone()),
+            Arc::new(rows.iter().map(file).collect::<StringArray>()),
         ];
         Ok(RecordBatch::try_new(schema::to_arrow(&self::columns()?)?, columns)?)
     }

@@ -37,10 +37,11 @@ use super::{
 use crate::{
     Storage, TableName,
     error::{Code, Error, Result},
+    names::our_column,
 };
 
 /// The column that [`DeltaTableScan::with_file_column`] adds: position of the row's file in the scan's list, never null.
-pub const FILE_COLUMN: &str = "__file";
+pub const FILE_COLUMN: &str = our_column!("file");
 
 /// Files that a sample is of at most, evenly chosen, and parts of a file of which it has one.
 const SAMPLED_FILES: usize = 4;

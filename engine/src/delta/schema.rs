@@ -10,7 +10,9 @@ use deltalake_core::kernel::{
 
 use crate::{
     TableName,
+    depth::check_depth,
     error::{Code, Error, Result},
+    names::OURS,
 };
 
 /// How far a job may change the schema of a table that exists.
@@ -33,15 +35,16 @@ const LAYOUT_KEYS: &[&str] = &["delta.columnMapping.", "delta.typeChanges", "par
 
 /// The Delta schema of a plan's result, every column nullable.
 ///
-/// Unsigned integers take the next wider signed type (`u64` a checked `bigint`), any timestamp becomes `timestamp` (microseconds, UTC; one
-/// without a zone is taken as UTC), dictionaries and views their value type. Fails with [`Code::InvalidSql`] for a type or a name that a
+/// Unsigned integers take the next wider signed type (`u64` a checked `bigint`), a timestamp with a zone becomes `timestamp`, one without
+/// `timestamp_ntz` (both in microseconds), dictionaries and views their value type. Fails with [`Code::InvalidSql`] for a type or a name that a
 /// table can't have.
 pub fn to_delta(schema: &ArrowSchema) -> Result<StructType> {
+    check_depth("the result", schema)?;
     let mut seen = HashSet::new();
     let mut fields = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let name = field.name();
-        if name.is_empty() || name.contains(BAD_IN_NAME) {
+        if name.is_empty() || name.contains(BAD_IN_NAME) || name.starts_with(OURS) {
             return Err(Error::new(Code::InvalidSql, format!("`{name}` can't be the name of a table's column"))
                 .hint("name the expression: `… AS some_name`, without spaces and `,;{}()=`"));
         }
@@ -69,7 +72,8 @@ fn delta_type(column: &str, arrow: &ArrowType) -> Result<DataType> {
             DataType::BINARY
         }
         ArrowType::Date32 | ArrowType::Date64 => DataType::DATE,
-        ArrowType::Timestamp(..) => DataType::TIMESTAMP,
+        ArrowType::Timestamp(_, Some(_)) => DataType::TIMESTAMP,
+        ArrowType::Timestamp(_, None) => DataType::TIMESTAMP_NTZ,
         ArrowType::Decimal32(precision, scale)
         | ArrowType::Decimal64(precision, scale)
         | ArrowType::Decimal128(precision, scale)
@@ -170,7 +174,17 @@ pub fn reconcile(
     policy: SchemaPolicy,
 ) -> Result<StructType> {
     if policy == SchemaPolicy::Replace {
-        return Ok(if same(existing, incoming) { existing.clone() } else { incoming.clone() });
+        if same(existing, incoming) {
+            return Ok(existing.clone());
+        }
+        // A column of the same name and type stays what it is, NOT NULL included.
+        let kept = |field: &StructField| {
+            let old =
+                existing.field(&field.name).filter(|old| type_name(&old.data_type) == type_name(&field.data_type));
+            old.unwrap_or(field).clone()
+        };
+        return StructType::try_new(incoming.fields().map(kept))
+            .map_err(|error| Error::new(Code::SchemaMismatch, format!("table {table}: {error}")));
     }
     let missing = existing.fields().any(|field| incoming.field(&field.name).is_none());
     let changed = incoming.fields().any(|field| {
@@ -185,6 +199,49 @@ pub fn reconcile(
     }
     StructType::try_new(existing.fields().cloned().chain(added))
         .map_err(|error| Error::new(Code::SchemaMismatch, format!("table {table}: {error}")))
+}
+
+/// `incoming`, but `timestamp` where a column of the table has that type and it has `timestamp_ntz`, which is then taken as UTC.
+pub fn with_zones_of(existing: &StructType, incoming: &StructType) -> Result<StructType> {
+    fn of_type(existing: &DataType, incoming: &DataType) -> Result<DataType> {
+        Ok(match (existing, incoming) {
+            (&DataType::TIMESTAMP, &DataType::TIMESTAMP_NTZ) => DataType::TIMESTAMP,
+            (DataType::Struct(existing), DataType::Struct(incoming)) => with_zones_of(existing, incoming)?.into(),
+            (DataType::Array(existing), DataType::Array(incoming)) => {
+                ArrayType::new(of_type(&existing.element_type, &incoming.element_type)?, incoming.contains_null).into()
+            }
+            (DataType::Map(existing), DataType::Map(incoming)) => MapType::new(
+                of_type(&existing.key_type, &incoming.key_type)?,
+                of_type(&existing.value_type, &incoming.value_type)?,
+                incoming.value_contains_null,
+            )
+            .into(),
+            _ => incoming.clone(),
+        })
+    }
+    let fields = incoming.fields().map(|field| {
+        let mut field = field.clone();
+        if let Some(existing) = existing.field(&field.name) {
+            field.data_type = of_type(&existing.data_type, &field.data_type)?;
+        }
+        Ok(field)
+    });
+    StructType::try_new(fields.collect::<Result<Vec<_>>>()?)
+        .map_err(|error| Error::new(Code::SchemaMismatch, error.to_string()))
+}
+
+/// Whether a column of a schema is, or holds, a `timestamp_ntz`: a table must say so in its protocol.
+pub fn has_ntz(schema: &StructType) -> bool {
+    fn of_type(data_type: &DataType) -> bool {
+        match data_type {
+            DataType::Primitive(primitive) => *primitive == PrimitiveType::TimestampNtz,
+            DataType::Struct(fields) => has_ntz(fields),
+            DataType::Array(array) => of_type(&array.element_type),
+            DataType::Map(map) => of_type(&map.key_type) || of_type(&map.value_type),
+            DataType::Variant(_) => false,
+        }
+    }
+    schema.fields().any(|field| of_type(&field.data_type))
 }
 
 fn same(a: &StructType, b: &StructType) -> bool {
@@ -240,7 +297,8 @@ mod tests {
         let arrow = ArrowSchema::new(vec![
             Field::new("text", ArrowType::Utf8View, false),
             Field::new("n", ArrowType::UInt64, true),
-            Field::new("at", ArrowType::Timestamp(TimeUnit::Nanosecond, None), true),
+            Field::new("at", ArrowType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), true),
+            Field::new("local", ArrowType::Timestamp(TimeUnit::Nanosecond, None), true),
             Field::new("price", ArrowType::Decimal128(20, 4), true),
             Field::new(
                 "books",
@@ -254,11 +312,19 @@ mod tests {
         ]);
         let delta = to_delta(&arrow).unwrap();
         let names: Vec<_> = delta.fields().map(|f| type_name(&f.data_type)).collect();
-        assert_eq!(names, ["string", "bigint", "timestamp", "decimal(20,4)", "array<struct<title:string>>"]);
+        assert_eq!(
+            names,
+            ["string", "bigint", "timestamp", "timestamp_ntz", "decimal(20,4)", "array<struct<title:string>>"]
+        );
         let back = to_arrow(&delta).unwrap();
         assert_eq!(back.field(0).data_type(), &ArrowType::Utf8);
         assert_eq!(back.field(2).data_type(), &ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+        assert_eq!(back.field(3).data_type(), &ArrowType::Timestamp(TimeUnit::Microsecond, None));
         assert!(back.fields().iter().all(|f| f.is_nullable()));
+        assert!(has_ntz(&delta));
+        let zoned = schema(&[("local", DataType::TIMESTAMP)]);
+        assert_eq!(with_zones_of(&zoned, &delta).unwrap().field("local").unwrap().data_type, DataType::TIMESTAMP);
+        assert!(!has_ntz(&with_zones_of(&zoned, &delta).unwrap()));
     }
 
     #[test]

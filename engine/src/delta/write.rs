@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::writer::WriteSettings;
 use super::{
     actions::{ACTION_COLUMN, ActionSpec, ActionWriter, BEFORE},
+    nulls,
     quarantine::{self, BadRows},
     scan::FILE_COLUMN,
     schema,
@@ -45,17 +46,18 @@ use super::{
 use crate::{
     Storage, TableName,
     error::{Code, Error, Result},
+    names::our_column,
     plan::{Asked, TaskScope},
     raw::places::{LENGTH_COLUMN, LINE_COLUMN, OFFSET_COLUMN, PART_COLUMN},
 };
 
 /// Optional input column, boolean: rows where it is not true are dropped and counted (a pipeline's `where:`).
-pub const KEEP_COLUMN: &str = "__keep";
+pub const KEEP_COLUMN: &str = our_column!("keep");
 /// Optional input column, boolean: of rows that are kept, those where it is not true are superseded by another and counted.
-pub const LATEST_COLUMN: &str = "__latest";
+pub const LATEST_COLUMN: &str = our_column!("latest");
 /// Optional input column, text: a row with a reason goes to the quarantine ([`WriteSpec::bad_rows`]), whatever else it is.
-pub const REASON_COLUMN: &str = "__reason";
-const CHECK_COLUMN: &str = "__check_";
+pub const REASON_COLUMN: &str = our_column!("reason");
+const CHECK_COLUMN: &str = our_column!("check_");
 
 /// The optional input column of a check of [`WriteSpec::checks`], text: what failed; null where nothing did.
 pub fn check_column(index: usize) -> String {
@@ -96,6 +98,9 @@ pub struct WriteSpec {
     /// Set: each row says by its action what becomes of it.
     #[serde(default)]
     pub actions: Option<ActionSpec>,
+    /// The schema of the table that the rows are for, where it has columns that must have a value though `schema` does not say so.
+    #[serde(default)]
+    pub required: Option<StructType>,
 }
 
 impl WriteSpec {
@@ -110,7 +115,14 @@ impl WriteSpec {
             checks: 0,
             bad_rows: None,
             actions: None,
+            required: None,
         }
+    }
+
+    /// The same for rows of a table with this schema: what it says must have a value is checked.
+    pub fn for_table(mut self, schema: &StructType) -> Self {
+        self.required = (!nulls::required(schema).is_empty()).then(|| schema.clone());
+        self
     }
 }
 
@@ -153,7 +165,7 @@ impl DeltaWriteExec {
             Boundedness::Bounded,
         );
         // Rows are written in the order in which they come, so a sort below is there for a reason.
-        let asked = Asked::of(&input);
+        let asked = Asked::in_order(&input);
         Ok(Self { input, spec, schema, asked, properties: Arc::new(properties) })
     }
 
@@ -291,8 +303,14 @@ impl ExecutionPlan for DeltaWriteExec {
             }
             None => None,
         };
+        let required = self.spec.required.as_ref().unwrap_or(&self.spec.schema);
+        let required = match nulls::required(required).is_empty() {
+            true => None,
+            false => Some(schema::to_arrow(required)?),
+        };
         let task = WriteTask {
             spec: self.spec.clone(),
+            required,
             schema: self.schema.clone(),
             cancel: cancel.unwrap_or_default(),
             summary: WriteSummary::default(),
@@ -308,6 +326,8 @@ impl ExecutionPlan for DeltaWriteExec {
 struct WriteTask {
     spec: Arc<WriteSpec>,
     schema: SchemaRef,
+    /// The table's columns, if some must have values.
+    required: Option<SchemaRef>,
     cancel: CancellationToken,
     summary: WriteSummary,
     store: Arc<dyn ObjectStore>,
@@ -495,23 +515,27 @@ impl WriteTask {
 
     /// The rows in the table's columns and types.
     fn prepare(&mut self, batch: RecordBatch) -> DataFusionResult<RecordBatch> {
+        // Casts to what must have a value don't name the column.
         self.check_not_null(&batch)?;
         let batch = cast_record_batch(&batch, self.schema.clone(), false, false).map_err(|error| {
             Error::new(Code::BadValue, format!("a row does not fit table {}: {error}", self.spec.table))
         })?;
+        // Lists of other kinds are seen only now.
+        self.check_not_null(&batch)?;
         self.count_null_keys(&batch)?;
         Ok(batch)
     }
 
     fn check_not_null(&self, batch: &RecordBatch) -> Result<()> {
-        for field in self.schema.fields().iter().filter(|field| !field.is_nullable()) {
-            let nulls = batch.column_by_name(field.name()).map_or(0, |column| column.logical_null_count());
-            if nulls > 0 {
-                let table = &self.spec.table;
-                let message =
-                    format!("column `{}` of table {table} is NOT NULL, and rows without a value came in", field.name());
-                return Err(Error::new(Code::BadValue, message).hint("leave such rows out with `where:`"));
-            }
+        for field in self.required.iter().flat_map(|required| required.fields()) {
+            let Some(column) = batch.column_by_name(field.name()) else { continue };
+            let Some((path, row)) = nulls::missing(field, column)? else { continue };
+            let row = row.map(|row| render(batch, row)).transpose()?;
+            let row = row.map(|row| format!(": {row}")).unwrap_or_default();
+            let table = &self.spec.table;
+            let message = format!("column `{path}` of table {table} is NOT NULL, and a row has no value for it{row}");
+            return Err(Error::new(Code::BadValue, message)
+                .hint("nothing was changed; leave such rows out with `where:`, or give them a value with coalesce"));
         }
         Ok(())
     }

@@ -29,12 +29,15 @@ use datafusion::{
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    names::our_column,
+};
 
 /// The column that [`ZOrderExec`] adds: the row's place along the curve.
-pub(super) const Z_COLUMN: &str = "__z";
+pub(super) const Z_COLUMN: &str = our_column!("z");
 /// The other one: names the row's range of the curve.
-pub(super) const RANGE_COLUMN: &str = "__range";
+pub(super) const RANGE_COLUMN: &str = our_column!("range");
 
 /// Columns at most.
 const MOST_COLUMNS: usize = 16;

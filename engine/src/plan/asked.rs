@@ -7,7 +7,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, ExecutionPlanProperties},
 };
 
-/// That one partition stays one, and that rows stay in their order.
+/// That one partition stays one, and that its rows stay in their order.
 ///
 /// Ballista optimizes the parts of a plan once more after it has cut them apart. DataFusion's rule then takes a merge of sorted partitions, and a
 /// sort, away from below a node that does not ask for them, and looks at what the node asks for when they are gone: so what a node asks for must not
@@ -19,8 +19,15 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// For what this input gives now.
+    /// For what this input gives now. The order within each of several partitions is not asked for: to give it, a sort may be put below a union,
+    /// where Ballista can't cut any more.
     pub fn of(input: &Arc<dyn ExecutionPlan>) -> Self {
+        let asked = Self::in_order(input);
+        Self { ordering: asked.ordering.filter(|_| asked.single), ..asked }
+    }
+
+    /// For what this input gives now, the order within each of several partitions, too.
+    pub fn in_order(input: &Arc<dyn ExecutionPlan>) -> Self {
         Self { single: input.output_partitioning().partition_count() == 1, ordering: input.output_ordering().cloned() }
     }
 

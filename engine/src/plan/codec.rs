@@ -11,7 +11,7 @@ use datafusion::{
 };
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 
-use super::{StampExec, TaskExec};
+use super::{KeepExec, StampExec, TaskExec};
 use crate::{
     delta::{self, z_order::ZOrderExec},
     raw,
@@ -25,6 +25,7 @@ const DELTA: u8 = 3;
 const DELTA_SCAN: u8 = 4;
 const TASK: u8 = 5;
 const Z_ORDER: u8 = 6;
+const KEEP: u8 = 7;
 
 /// Knows the engine's nodes, and leaves all others to Ballista's own codec, behind a prefix byte.
 #[derive(Debug, Default)]
@@ -45,6 +46,10 @@ impl PhysicalExtensionCodec for TriremeCodec {
             Some((&STAMP, _)) => match inputs {
                 [input] => Ok(Arc::new(StampExec::new(input.clone()))),
                 _ => internal_err!("StampExec has one child, not {}", inputs.len()),
+            },
+            Some((&KEEP, _)) => match inputs {
+                [input] => Ok(Arc::new(KeepExec::new(input.clone()))),
+                _ => internal_err!("KeepExec has one child, not {}", inputs.len()),
             },
             Some((&RAW, rest)) => raw::codec::try_decode(rest, ctx, self, converter),
             Some((&DELTA, rest)) => delta::codec::try_decode(rest, inputs),
@@ -70,6 +75,10 @@ impl PhysicalExtensionCodec for TriremeCodec {
     ) -> Result<()> {
         if node.is::<StampExec>() {
             buf.push(STAMP);
+            return Ok(());
+        }
+        if node.is::<KeepExec>() {
+            buf.push(KEEP);
             return Ok(());
         }
         if let Some(exec) = node.downcast_ref::<TaskExec>() {

@@ -25,10 +25,13 @@ use datafusion::{
 use futures::StreamExt;
 
 use super::{Asked, TaskScope};
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    names::our_column,
+};
 
-const PARTITION: &str = "__partition";
-const SEAL: &str = "__seal";
+const PARTITION: &str = our_column!("partition");
+const SEAL: &str = our_column!("seal");
 
 /// Adds to each row the global number of its partition, and to each partition a last row that seals it. See the module.
 #[derive(Debug)]

@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    charset::Charset,
+    dialect::{Dialect, TextOptions},
     intake::{CopyPolicy, Intake},
     manifest::{Compression, Part, RawFormat},
     packed::TextPlan,
@@ -27,7 +29,7 @@ use crate::{
     error::{Code, Error, Result},
     names::{RawVersion, SourceName},
     plan::{Task, task_outcomes, task_plan},
-    storage::Storage,
+    storage::{Storage, in_folder, parse_path},
 };
 
 /// Bytes that tell a file's format.
@@ -53,13 +55,13 @@ pub struct AdoptTask {
 #[serde(rename_all = "snake_case")]
 enum Todo {
     /// Sum up a range.
-    Sum { range: usize, start: u64, end: u64, format: RawFormat },
+    Sum { range: usize, start: u64, end: u64, format: RawFormat, dialect: Dialect },
     /// Scan a range from where its scanner stands.
-    Scan { range: usize, start: u64, end: u64, split_size: u64, standing: Standing },
+    Scan { range: usize, start: u64, end: u64, split_size: u64, standing: Standing, dialect: Dialect },
     /// The checksum.
     Hash,
     /// All that there is to find, from the first byte to the last.
-    Take { format: Option<RawFormat>, split_size: u64, copy: CopyPolicy, shown: String },
+    Take { format: Option<RawFormat>, options: TextOptions, split_size: u64, copy: CopyPolicy, shown: String },
 }
 
 /// What came of an [`AdoptTask`].
@@ -84,6 +86,7 @@ pub struct Adoption {
     folder: Path,
     source: SourceName,
     version: RawVersion,
+    options: TextOptions,
     split_size: u64,
     copy: CopyPolicy,
     files: Vec<File>,
@@ -116,12 +119,13 @@ impl Adoption {
     /// Looks at a version's files.
     ///
     /// # Errors
-    /// `VersionNotFound` when it has none; `SchemaMismatch` when their formats differ; `InvalidSpec` for a name that can't be kept.
+    /// `VersionNotFound` when it has none; `SchemaMismatch` when their formats differ.
     pub async fn begin(
         zone: &RawZone,
         source: &SourceName,
         version: &RawVersion,
         format: Option<RawFormat>,
+        options: TextOptions,
         split_size: u64,
         copy: CopyPolicy,
     ) -> Result<Self> {
@@ -129,22 +133,17 @@ impl Adoption {
         let mut files = Vec::new();
         for object in zone.files(source, version).await? {
             let name = object.location.filename().unwrap_or_default().to_string();
-            if folder.clone().join(name.as_str()) != object.location {
-                return Err(Error::new(
-                    Code::InvalidSpec,
-                    format!("{} has a name that can't be kept", object.location),
-                )
-                .hint("rename it to letters, digits, `.`, `-` and `_`"));
-            }
             let to = object.size.min(ENOUGH_TO_TELL);
             let store = zone.storage().store();
             let first =
                 if to == 0 { Default::default() } else { exactly(store.as_ref(), &object.location, 0..to).await? };
             let compression = Compression::of_first_bytes(&first).or(Compression::of_name(&name));
             let format = format.or_else(|| RawFormat::of_name(&name));
-            let format = format.or_else(|| compression.is_none().then(|| RawFormat::of_first_bytes(&first)));
+            let charset = Charset::told(options.encoding, &first);
+            let tells = compression.is_none() && charset.is_none() && !first.is_empty();
+            let format = format.or_else(|| tells.then(|| RawFormat::of_first_bytes(&first)));
             // A copy is written from the first byte to the last.
-            let plain = compression.is_none() && copy != CopyPolicy::All;
+            let plain = compression.is_none() && charset.is_none() && copy != CopyPolicy::All;
             let ranges = ranges(object.size, split_size, CELLS);
             let cut = plain && ranges.len() > 1 && matches!(format, Some(RawFormat::Json | RawFormat::Csv));
             let state = match format {
@@ -152,7 +151,7 @@ impl Adoption {
                     let mut sums: Vec<Option<Summary>> = vec![None; ranges.len()];
                     // Nothing depends on what the last one does.
                     if let (Some(last), Some(range)) = (sums.last_mut(), ranges.last()) {
-                        *last = Some(Summing::new(format, range.start).finish());
+                        *last = Some(Summing::new(format, options.csv.dialect, range.start).finish());
                     }
                     State::Sums(sums)
                 }
@@ -166,7 +165,7 @@ impl Adoption {
         }
         let storage = zone.storage().root().to_string();
         let (source, version) = (source.clone(), version.clone());
-        let adoption = Self { storage, folder, source, version, split_size, copy, files };
+        let adoption = Self { storage, folder, source, version, options, split_size, copy, files };
         adoption.format()?;
         Ok(adoption)
     }
@@ -179,6 +178,7 @@ impl Adoption {
     /// The tasks that can be done now; none when all is known.
     pub fn due(&mut self) -> Vec<AdoptTask> {
         let mut due = Vec::new();
+        let dialect = self.options.csv.dialect;
         let summing = self.files.iter().any(|file| matches!(&file.state, State::Sums(sums) if sums.contains(&None)));
         for (index, file) in self.files.iter_mut().enumerate() {
             let task = |what| AdoptTask {
@@ -193,14 +193,14 @@ impl Adoption {
             let format = file.format.unwrap_or(RawFormat::Csv);
             if let (State::Sums(sums), false) = (&mut file.state, summing) {
                 let sums = std::mem::take(sums).into_iter().flatten().collect();
-                file.state = State::Scans { composition: Composition::new(format, sums), sha256: None };
+                file.state = State::Scans { composition: Composition::new(format, dialect, sums), sha256: None };
             }
             match &mut file.state {
                 State::Sums(sums) => {
                     let left = sums.iter().zip(&ranges).enumerate().filter(|(_, (sum, _))| sum.is_none());
-                    due.extend(
-                        left.map(|(range, (_, at))| task(Todo::Sum { range, start: at.start, end: at.end, format })),
-                    );
+                    due.extend(left.map(|(range, (_, at))| {
+                        task(Todo::Sum { range, start: at.start, end: at.end, format, dialect })
+                    }));
                 }
                 // These begin with the scans, all in one plan.
                 _ if summing => {}
@@ -208,14 +208,14 @@ impl Adoption {
                     let scans = composition.due().into_iter().filter_map(|(range, standing)| {
                         let at = ranges.get(range)?;
                         let split_size = self.split_size;
-                        Some(task(Todo::Scan { range, start: at.start, end: at.end, split_size, standing }))
+                        Some(task(Todo::Scan { range, start: at.start, end: at.end, split_size, standing, dialect }))
                     });
                     due.extend(sha256.is_none().then(|| task(Todo::Hash)).into_iter().chain(scans));
                 }
                 State::Whole { parts: None } => {
                     let shown = format!("{}@{}, {}", self.source, self.version, file.name);
-                    let (split_size, copy) = (self.split_size, self.copy);
-                    due.push(task(Todo::Take { format: file.format, split_size, copy, shown }));
+                    let (options, split_size, copy) = (self.options.clone(), self.split_size, self.copy);
+                    due.push(task(Todo::Take { format: file.format, options, split_size, copy, shown }));
                 }
                 State::Whole { parts: Some(_) } => {}
             }
@@ -236,8 +236,10 @@ impl Adoption {
                 (Found::Scan { range, scan }, State::Scans { composition, .. }) => composition.scanned(range, scan),
                 (Found::Hash { sha256: found }, State::Scans { sha256, .. }) => *sha256 = Some(found),
                 (Found::Take { parts: found, format }, State::Whole { parts }) => {
+                    // What has no text tells no format, unless its name does.
+                    let told = file.format.is_some() || found.iter().any(|part| part.text_bytes() > 0);
+                    file.format = told.then_some(format);
                     *parts = Some(found);
-                    file.format = Some(format);
                 }
                 _ => return Err(Error::new(Code::WorkLost, format!("{} was given another task's result", file.name))),
             }
@@ -303,21 +305,21 @@ pub(crate) async fn run(
     cancel: &CancellationToken,
 ) -> Result<AdoptDone, DataFusionError> {
     let storage = Storage::shared(&task.storage)?;
-    let folder = Path::parse(&task.folder).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
-    let path = folder.clone().join(task.name.as_str());
+    let folder = parse_path(&task.folder)?;
+    let path = in_folder(&folder, &task.name);
     let text = TextFile { store: storage.store(), path, stored: Arc::new(Stored::Plain) };
     let chunks = |start: u64, end: u64| text.chunks(start..end, bytes_read.clone());
     let found = match task.what {
-        Todo::Sum { range, start, end, format } => {
-            let mut summing = Summing::new(format, start);
+        Todo::Sum { range, start, end, format, dialect } => {
+            let mut summing = Summing::new(format, dialect, start);
             let mut chunks = chunks(start, end);
             while let Some(chunk) = chunks.next().await? {
                 summing.feed(&chunk);
             }
             Found::Sum { range, summary: summing.finish() }
         }
-        Todo::Scan { range, start, end, split_size, standing } => {
-            let mut scanner = Scanner::resume(standing, split_size, start);
+        Todo::Scan { range, start, end, split_size, standing, dialect } => {
+            let mut scanner = Scanner::resume(standing, dialect, split_size, start);
             let mut chunks = chunks(start, end);
             while let Some(chunk) = chunks.next().await? {
                 scanner.feed(&chunk);
@@ -332,13 +334,14 @@ pub(crate) async fn run(
             }
             Found::Hash { sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect() }
         }
-        Todo::Take { format, split_size, copy, shown } => {
+        Todo::Take { format, options, split_size, copy, shown } => {
             let plan = TextPlan {
                 store: storage.store(),
                 folder,
                 // The files are others', and the names of theirs do not begin like this.
                 stem: format!("_copy-{:05}", task.file),
                 format,
+                options,
                 split_size,
                 copy: false,
                 cancel: cancel.clone(),

@@ -1,6 +1,6 @@
 //! What is learned of a file while its bytes stream by, compressed or not: checksum, splits, and a seekable copy.
 
-use std::io;
+use std::io::{self, Cursor, Read};
 
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
@@ -9,11 +9,15 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
+    charset::Charset,
     manifest::{Compression, Encoding, Part, RawFormat, SeekableCopy},
     packed::{Taken, TextPlan, Untaken, arriving, damaged, decoder, discard, not_taken, take_members, take_text},
     scanner::Scanner,
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    storage::in_folder,
+};
 
 /// Bytes after which format and compression are told.
 const ENOUGH_TO_TELL: usize = 4096;
@@ -27,7 +31,7 @@ const WAITING: usize = 16;
 pub enum CopyPolicy {
     /// None: a compressed file is read by one task
     Off,
-    /// Those of compressed files
+    /// Those of compressed files, and of text that is not UTF-8
     #[default]
     Compressed,
     /// All, so that less is read from storage
@@ -116,9 +120,12 @@ impl Intake {
         if let (Some(named), None) = (self.named, self.compression) {
             return Err(damaged(&self.origin, &format!("the file is named as {named}, and its first bytes are not")));
         }
+        let plain = self.compression.is_none();
+        // A compressed one's letters are looked at when they are decompressed.
+        let charset = Charset::told(self.plan.options.encoding, &self.first).filter(|_| plain);
         let copied = match self.policy {
             CopyPolicy::Off => false,
-            CopyPolicy::Compressed => self.compression.is_some(),
+            CopyPolicy::Compressed => !plain || charset.is_some(),
             CopyPolicy::All => true,
         };
         self.plan.copy = copied;
@@ -129,11 +136,16 @@ impl Intake {
                 None => return Err(Error::new(Code::Internal, format!("{compression} has no decoder"))),
             },
             None => {
+                if charset.is_some() && self.plan.format.is_none() {
+                    // Its format is told from its first letters, and its name from its format.
+                    self.plan.format = Some(first_letters(charset, &self.first));
+                }
                 let format = *self.plan.format.get_or_insert_with(|| RawFormat::of_first_bytes(&self.first));
-                if copied && format != RawFormat::Parquet {
+                if (copied || charset.is_some()) && format != RawFormat::Parquet {
                     self.thread(Encoding::Plain)
                 } else {
-                    How::Scan { scanner: Box::new(Scanner::new(format, self.plan.split_size)), format }
+                    let scanner = Scanner::of(format, self.plan.options.csv.dialect, self.plan.split_size);
+                    How::Scan { scanner: Box::new(scanner), format }
                 }
             }
         };
@@ -148,7 +160,7 @@ impl Intake {
             let place = arriving.place();
             decoder(encoding, arriving)
                 .map_err(Untaken::Text)
-                .and_then(|mut text| take_text(text.as_mut(), &plan))
+                .and_then(|text| take_text(text, &plan))
                 .map_err(|untaken| not_taken(untaken, &origin, encoding, &place))
         });
         How::Thread { bytes, taking }
@@ -194,7 +206,8 @@ impl Intake {
             layout: taken.scan.layout,
             splits: taken.scan.splits,
             records: taken.scan.records,
-            text_bytes: self.compression.map(|_| taken.bytes),
+            charset: taken.charset,
+            text_bytes: (self.compression.is_some() || taken.charset.is_some()).then_some(taken.text_bytes),
             copy: taken.copy,
             ..part.clone()
         };
@@ -210,7 +223,7 @@ impl Intake {
             }
             How::Archive => {
                 let (plan, origin, bytes, given) = (self.plan, self.origin, self.bytes, self.given);
-                let file = plan.folder.clone().join(path);
+                let file = in_folder(&plan.folder, path);
                 let taking = tokio::task::spawn_blocking(move || {
                     let told = |name: &str| given.or_else(|| RawFormat::of_name(name)).or(plan.format);
                     take_members(&plan, &file, bytes, &origin, told)
@@ -232,6 +245,16 @@ impl Intake {
     }
 }
 
+/// The format that text of another encoding tells by its first letters.
+fn first_letters(charset: Option<Charset>, first: &[u8]) -> RawFormat {
+    let mut letters = Vec::new();
+    if let Some(Ok(mut text)) = charset.map(|charset| charset.decode(Cursor::new(first.to_vec()))) {
+        // Where they end in the middle of a letter they have told it before.
+        let _ = text.read_to_end(&mut letters);
+    }
+    RawFormat::of_first_bytes(&letters)
+}
+
 fn joined<T>(ended: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     ended.map_err(|error| Error::new(Code::Internal, format!("a decoder did not end well: {error}")))?
 }
@@ -248,7 +271,7 @@ pub(crate) async fn discard_parts(
     let mut files: Vec<&str> = parts.iter().map(|part| part.path.as_str()).collect();
     files.dedup();
     for file in files {
-        if let Err(error) = plan_store.delete(&folder.clone().join(file)).await {
+        if let Err(error) = plan_store.delete(&in_folder(folder, file)).await {
             tracing::warn!(%error, file, "a file could not be removed; nothing refers to it");
         }
     }

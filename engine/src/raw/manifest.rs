@@ -4,14 +4,15 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::{charset::Charset, dialect::TextOptions};
 use crate::{
     error::{Code, Error, Result},
     names::{RawVersion, SourceName},
 };
 
 /// Newest format version that this build reads. A manifest is written with the oldest version that says all of it: 2 where a part is compressed,
-/// which a reader of version 1 would take for text.
-const FORMAT_VERSION: u32 = 2;
+/// which a reader of version 1 would take for text, and 3 where text is written in another way than one of version 2 reads it.
+const FORMAT_VERSION: u32 = 3;
 
 /// How the text of a raw file is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ const FORMAT_VERSION: u32 = 2;
 pub enum RawFormat {
     /// One array of objects, or objects one after another (usually one a line).
     Json,
-    /// Comma-separated values with a header line, RFC 4180 quoting.
+    /// Separated values, usually by commas, with a header line and RFC 4180 quoting.
     Csv,
     /// Apache Parquet.
     Parquet,
@@ -269,6 +270,9 @@ pub struct Part {
     /// The member of the archive that this part is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<Member>,
+    /// How its letters are encoded; absent for UTF-8. The text is in UTF-8 all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charset: Option<Charset>,
     /// Length of the text; absent where the file is the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_bytes: Option<u64>,
@@ -329,7 +333,8 @@ impl Part {
     /// Byte ranges that together cover the text, each holding whole records, in order; only one where there is no way to begin in the middle.
     /// Parquet is cut every `split_size` bytes: a row group belongs to the range that its middle is in.
     pub fn ranges(&self, split_size: u64) -> Vec<std::ops::Range<u64>> {
-        let starts: Vec<u64> = if self.compression.is_some() && self.copy.is_none() {
+        let packed = self.compression.is_some() || self.charset.is_some();
+        let starts: Vec<u64> = if packed && self.copy.is_none() {
             vec![0]
         } else if self.splits.is_empty() {
             (0..self.bytes).step_by(usize::try_from(split_size.max(1)).unwrap_or(usize::MAX)).collect()
@@ -360,6 +365,9 @@ pub struct Manifest {
     pub origin: String,
     /// Format of every part.
     pub format: RawFormat,
+    /// How its text is read, as it was said when it came.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub options: TextOptions,
     /// Its files, in order.
     pub parts: Vec<Part>,
     /// What the origin said, to ask it later whether anything changed.
@@ -376,18 +384,57 @@ impl Manifest {
     /// A manifest of what one or more downloads of a version stored.
     pub fn new(source: SourceName, version: RawVersion, origin: String, format: RawFormat, parts: Vec<Part>) -> Self {
         let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-        let format_version = if parts.iter().any(|part| part.compression.is_some()) { 2 } else { 1 };
+        let format_version = match &parts {
+            parts if parts.iter().any(|part| part.charset.is_some()) => 3,
+            parts if parts.iter().any(|part| part.compression.is_some()) => 2,
+            _ => 1,
+        };
         Self {
             format_version,
             source,
             version,
             origin,
             format,
+            options: TextOptions::default(),
             parts,
             etag: None,
             last_modified: None,
             downloaded_at: now,
         }
+    }
+
+    /// The same of text that is read so.
+    pub fn with_options(self, options: TextOptions) -> Self {
+        let format_version = if is_usual(&options) { self.format_version } else { 3 };
+        Self { format_version, options, ..self }
+    }
+
+    /// The same as another reading of it has it: where fields and records end elsewhere than was thought when it came, its splits and its count of
+    /// records say nothing, and each part is read by one task.
+    ///
+    /// # Errors
+    /// `InvalidSpec` for another encoding: offsets are those of the decoded text.
+    pub fn read_with(mut self, options: TextOptions) -> Result<Self> {
+        let is = |encoding: Option<Charset>| encoding.unwrap_or(Charset::Utf8);
+        let found = self.parts.iter().all(|part| is(part.charset) == is(options.encoding));
+        if is(options.encoding) != is(self.options.encoding) && !found {
+            let (source, version) = (&self.source, &self.version);
+            let message = format!(
+                "{source}@{version} came as {}, and is to be read as {}",
+                is(self.options.encoding),
+                is(options.encoding)
+            );
+            return Err(Error::new(Code::InvalidSpec, message)
+                .hint("the encoding is a matter of the download: download it again with `encoding`"));
+        }
+        if self.format == RawFormat::Csv && options.csv.dialect != self.options.csv.dialect {
+            for part in &mut self.parts {
+                part.splits.truncate(1);
+                part.records = None;
+            }
+        }
+        self.options = options;
+        Ok(self)
     }
 
     /// Where a part came from; none when nothing says so.
@@ -400,6 +447,29 @@ impl Manifest {
         // Members of an archive are parts of one file.
         let one_file = self.parts.iter().all(|other| other.path == part.path);
         part.delivered.clone().or_else(|| one_file.then(only))
+    }
+
+    /// The part whose text has this name.
+    pub fn part_of_text(&self, name: &str) -> Option<&Part> {
+        self.parts.iter().find(|part| part.text_name() == name)
+    }
+
+    /// The URL from which the text of this name came; that of all files where nothing tells more.
+    pub fn origin_of_text(&self, name: &str) -> String {
+        let delivered = self.part_of_text(name).and_then(|part| self.delivered(part));
+        delivered.map_or_else(|| self.origin.clone(), |delivered| delivered.origin)
+    }
+
+    /// What begins with a text's name and its line, as people know the file: by its URL in a version of many.
+    pub fn name_delivered(&self, place: &str) -> String {
+        let known = place.split_once(", line ").and_then(|(name, rest)| Some((self.part_of_text(name)?, rest)));
+        match known {
+            None => place.to_string(),
+            Some((part, rest)) => {
+                let name = part.delivered.as_ref().map_or_else(|| part.shown(), |delivered| delivered.origin.clone());
+                format!("{name}, line {rest}")
+            }
+        }
     }
 
     /// Length of all files as delivered.
@@ -461,6 +531,10 @@ impl Manifest {
     }
 }
 
+fn is_usual(options: &TextOptions) -> bool {
+    *options == TextOptions::default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -482,9 +556,9 @@ mod tests {
 
     #[test]
     fn a_later_form_is_refused() {
-        let later = WRITTEN_BY_VERSION_1.replace("\"format_version\": 1", "\"format_version\": 3, \"new\": {}");
+        let later = WRITTEN_BY_VERSION_1.replace("\"format_version\": 1", "\"format_version\": 4, \"new\": {}");
         let error = Manifest::from_json(later.as_bytes(), "raw/x/_manifest.json").unwrap_err();
-        assert!(error.message.contains("raw/x/_manifest.json has format version 3"), "{error}");
+        assert!(error.message.contains("raw/x/_manifest.json has format version 4"), "{error}");
     }
 
     #[test]

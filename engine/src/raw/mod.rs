@@ -4,13 +4,18 @@
 //! scan of it, one [`source`] piece a split; [`infer`] tells its columns.
 
 pub mod adopt;
+pub(crate) mod archive;
+pub mod charset;
 pub mod codec;
 pub(crate) mod csv;
+pub(crate) mod decimal;
+pub mod dialect;
 pub mod fetch;
 pub mod infer;
 pub(crate) mod intake;
 pub(crate) mod json;
 pub mod manifest;
+pub mod marks;
 pub(crate) mod packed;
 pub(crate) mod piece;
 pub mod places;
@@ -28,10 +33,13 @@ pub(crate) mod upload;
 pub mod zone;
 
 pub use adopt::{Adoption, adopt_outcomes, adopt_plan};
+pub use charset::Charset;
+pub use dialect::{CsvOptions, Dialect, GivenOptions, TextOptions};
 pub use fetch::{AllowedOrigins, Checksum, FetchOutcome, FetchRequest, Fetched, Previous, Seen, Slice, fetch};
 pub use infer::{JsonType, Kind, Observed, RawSchema};
 pub use intake::CopyPolicy;
 pub use manifest::{Compression, Delivered, JsonLayout, Manifest, Part, RawFormat, Split};
+pub use marks::{Deliveries, Dropped, Mark};
 pub use report::{FieldReport, KindReport, SchemaReport, schema_report};
 pub use source::{RawSource, Tells};
 pub use table::{RawTable, known_columns};

@@ -3,8 +3,7 @@
 //! All of this blocks, so it runs on threads for that; channels with few places bring the bytes, so memory is bounded whatever they expand to.
 
 use std::{
-    io::{self, BufRead, Read, Seek, SeekFrom, Write},
-    ops::Range,
+    io::{self, BufRead, Cursor, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,16 +13,23 @@ use std::{
 use bytes::{Buf, Bytes};
 use datafusion::physical_plan::metrics::Count;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    archive::members,
+    charset::Charset,
+    dialect::TextOptions,
     manifest::{Encoding, Frame, Member, RawFormat, SeekableCopy},
     scanner::{Scan, Scanner},
-    stored::{exactly, feed},
+    stored::feed,
     upload::Upload,
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    storage::in_folder,
+};
 
 /// Bytes of text that are handled at a time.
 pub(crate) const CHUNK: usize = 1024 * 1024;
@@ -125,6 +131,8 @@ pub(crate) struct TextPlan {
     pub stem: String,
     /// Told from the text if it is not given.
     pub format: Option<RawFormat>,
+    /// How it is read.
+    pub options: TextOptions,
     pub split_size: u64,
     /// Whether a seekable copy is written.
     pub copy: bool,
@@ -136,8 +144,12 @@ pub(crate) struct TextPlan {
 pub(crate) struct Taken {
     pub format: RawFormat,
     pub scan: Scan,
+    /// Bytes, and of the text in UTF-8.
     pub bytes: u64,
+    pub text_bytes: u64,
     pub crc32: u32,
+    /// How its letters were encoded, if not as UTF-8.
+    pub charset: Option<Charset>,
     pub copy: Option<SeekableCopy>,
 }
 
@@ -161,8 +173,38 @@ impl From<Error> for Untaken {
     }
 }
 
-/// Takes a text to its end: scans it, and writes a copy if there is to be one. On a thread that may block.
-pub(crate) fn take_text(text: &mut dyn Read, plan: &TextPlan) -> Result<Taken, Untaken> {
+/// Bytes that go by, their number and checksum.
+struct Checked<R> {
+    input: R,
+    seen: Arc<Mutex<(u64, flate2::Crc)>>,
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into)?;
+        let mut seen = self.seen.lock();
+        seen.0 += read as u64;
+        seen.1.update(&into[..read]);
+        Ok(read)
+    }
+}
+
+/// Takes a text to its end: decodes its letters, scans it, and writes a copy if there is to be one. On a thread that may block.
+pub(crate) fn take_text(mut input: Box<dyn Read + Send>, plan: &TextPlan) -> Result<Taken, Untaken> {
+    // An archive's directory tells of the bytes before letters are decoded.
+    let first = fill(input.as_mut(), CHUNK)?;
+    let charset = Charset::told(plan.options.encoding, &first);
+    let input = Read::chain(Cursor::new(first), input);
+    let Some(charset) = charset else { return take_utf8(&mut { input }, plan) };
+    let seen = Arc::new(Mutex::new((0, flate2::Crc::new())));
+    let mut text = charset.decode(Checked { input, seen: seen.clone() })?;
+    let taken = take_utf8(text.as_mut(), plan)?;
+    let seen = seen.lock();
+    let (text_bytes, bytes, crc32) = (taken.text_bytes, seen.0, seen.1.sum());
+    Ok(Taken { charset: Some(charset), text_bytes, bytes, crc32, ..taken })
+}
+
+fn take_utf8(text: &mut dyn Read, plan: &TextPlan) -> Result<Taken, Untaken> {
     let mut chunk = fill(text, CHUNK)?;
     let format = plan.format.unwrap_or_else(|| RawFormat::of_first_bytes(&chunk));
     if format == RawFormat::Parquet {
@@ -170,7 +212,7 @@ pub(crate) fn take_text(text: &mut dyn Read, plan: &TextPlan) -> Result<Taken, U
             .hint("Parquet is compressed by itself and read at random; deliver it as it is")
             .into());
     }
-    let mut scanner = Scanner::new(format, plan.split_size);
+    let mut scanner = Scanner::of(format, plan.options.csv.dialect, plan.split_size);
     let mut copy = plan.copy.then(|| CopyWriter::start(plan, format));
     let mut crc = flate2::Crc::new();
     // The first split is where the first record may start, which is no place to cut.
@@ -196,7 +238,7 @@ pub(crate) fn take_text(text: &mut dyn Read, plan: &TextPlan) -> Result<Taken, U
         chunk = fill(text, CHUNK)?;
     }
     let copy = copy.map(CopyWriter::finish).transpose()?;
-    Ok(Taken { format, scan: scanner.finish(), bytes, crc32: crc.sum(), copy })
+    Ok(Taken { format, scan: scanner.finish(), bytes, text_bytes: bytes, crc32: crc.sum(), charset: None, copy })
 }
 
 enum Step {
@@ -214,7 +256,7 @@ struct CopyWriter {
 impl CopyWriter {
     fn start(plan: &TextPlan, format: RawFormat) -> Self {
         let name = format!("{}.{format}.zst", plan.stem);
-        let upload = Upload::new(plan.store.clone(), plan.folder.clone().join(name.as_str()));
+        let upload = Upload::new(plan.store.clone(), in_folder(&plan.folder, &name));
         let (steps, receiver) = mpsc::channel(WAITING);
         let writing = tokio::task::spawn_blocking(move || write_copy(name, receiver, upload));
         Self { steps, writing }
@@ -347,89 +389,6 @@ fn seek_table(frames: &[Frame], text: u64, offset: u64) -> Vec<u8> {
     table
 }
 
-/// An object as a file, for code that seeks and waits.
-struct StoreFile {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    bytes: u64,
-    at: u64,
-    /// What was read last, and where it starts.
-    block: (u64, Bytes),
-}
-
-impl Read for StoreFile {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.at >= self.bytes {
-            return Ok(0);
-        }
-        let cached = self.block.0..self.block.0 + self.block.1.len() as u64;
-        if !cached.contains(&self.at) {
-            let range: Range<u64> = self.at..self.bytes.min(self.at + CHUNK as u64);
-            let read = Handle::current().block_on(exactly(self.store.as_ref(), &self.path, range));
-            self.block = (self.at, read.map_err(io::Error::other)?);
-        }
-        let from = usize::try_from(self.at - self.block.0).unwrap_or(usize::MAX);
-        let read = self.block.1.get(from..).unwrap_or_default().read(into)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-impl Seek for StoreFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let to = match to {
-            SeekFrom::Start(to) => Some(to),
-            SeekFrom::End(by) => self.bytes.checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        self.at = to.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
-    }
-}
-
-/// The members of a stored archive that are files, as its directory has them, with the lengths of their texts.
-pub(crate) fn members(store: Arc<dyn ObjectStore>, path: Path, bytes: u64, origin: &str) -> Result<Vec<(Member, u64)>> {
-    let broken = |error: zip::result::ZipError| match error {
-        zip::result::ZipError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<object_store::Error>()) => {
-            Error::new(Code::Storage, error.to_string())
-        }
-        error => damaged(origin, &format!("the directory of the zip archive of {bytes} bytes can't be read: {error}")),
-    };
-    let refused = |name: &str, what: &str| {
-        Error::new(Code::DownloadFailed, format!("{origin}, member {name}: {what}"))
-            .hint("members may be stored, deflated, or compressed with zstd or bzip2, without a password")
-    };
-    let file = StoreFile { store, path, bytes, at: 0, block: (0, Bytes::new()) };
-    let mut archive = zip::ZipArchive::new(file).map_err(broken)?;
-    let mut members = Vec::new();
-    for index in 0..archive.len() {
-        let member = archive.by_index_raw(index).map_err(broken)?;
-        // What macOS adds to archives is about files, and none of them.
-        if member.is_dir() || member.name().starts_with("__MACOSX/") {
-            continue;
-        }
-        let name = member.name().to_string();
-        if member.encrypted() {
-            return Err(refused(&name, "it is encrypted"));
-        }
-        let encoding = match member.compression() {
-            zip::CompressionMethod::STORE => Encoding::Plain,
-            zip::CompressionMethod::DEFLATE => Encoding::Deflate,
-            zip::CompressionMethod::ZSTD => Encoding::Zstd,
-            zip::CompressionMethod::BZIP2 => Encoding::Bzip2,
-            other => return Err(refused(&name, &format!("it is compressed by {other}, which is not read"))),
-        };
-        let Some(offset) = member.data_start() else { return Err(refused(&name, "it has no data")) };
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
-        let (length, text) = (member.compressed_size(), member.size());
-        members.push((Member { name, index, encoding, offset, bytes: length, crc32: member.crc32() }, text));
-    }
-    if members.is_empty() {
-        return Err(damaged(origin, "the zip archive holds no file"));
-    }
-    Ok(members)
-}
-
 /// Takes the members of a stored archive, one after the other; on an error nothing of them is left.
 pub(crate) fn take_members(
     plan: &TextPlan,
@@ -440,10 +399,14 @@ pub(crate) fn take_members(
 ) -> Result<Vec<(Member, Taken)>> {
     let mut done: Vec<(Member, Taken)> = Vec::new();
     let mut each = || -> Result<()> {
-        for (member, text) in members(plan.store.clone(), path.clone(), bytes, origin)? {
+        let mut members = members(plan.store.clone(), path.clone(), bytes, origin)?;
+        // One without text tells no format: it has that of the others.
+        members.sort_by_key(|(member, text)| (*text == 0, member.index));
+        for (member, text) in members {
+            let like_others = done.first().map(|(_, taken)| taken.format).filter(|_| text == 0);
             let plan = TextPlan {
                 stem: format!("{}-{:05}", plan.stem, member.index),
-                format: told(&member.name),
+                format: told(&member.name).or(like_others),
                 ..plan.clone()
             };
             let taken = take_member(&plan, path, &member, text, origin)?;
@@ -468,6 +431,7 @@ pub(crate) fn take_members(
         Handle::current().block_on(discard(&plan.store, &plan.folder, copies));
         return Err(error);
     }
+    done.sort_by_key(|(member, _)| member.index);
     Ok(done)
 }
 
@@ -478,7 +442,7 @@ fn take_member(plan: &TextPlan, path: &Path, member: &Member, text: u64, origin:
     let named = format!("{origin}, member {}", member.name);
     let taken = decoder(member.encoding, arriving)
         .map_err(Untaken::Text)
-        .and_then(|mut text| take_text(text.as_mut(), plan))
+        .and_then(|text| take_text(text, plan))
         .map_err(|untaken| not_taken(untaken, &named, member.encoding, &place))?;
     if (taken.bytes, taken.crc32) != (text, member.crc32) {
         Handle::current().block_on(discard(&plan.store, &plan.folder, &taken.copy));
@@ -499,7 +463,7 @@ pub(crate) async fn discard(
     copies: impl IntoIterator<Item = &SeekableCopy>,
 ) {
     for copy in copies {
-        if let Err(error) = store.delete(&folder.clone().join(copy.path.as_str())).await {
+        if let Err(error) = store.delete(&in_folder(folder, &copy.path)).await {
             tracing::warn!(%error, path = copy.path, "a copy could not be removed; nothing refers to it");
         }
     }

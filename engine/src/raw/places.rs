@@ -9,17 +9,18 @@ use arrow::{
 use memchr::{memchr_iter, memrchr};
 
 use super::json::lex::skip_space;
+use crate::names::our_column;
 
 /// File name of the part that a row is in.
-pub const PART_COLUMN: &str = "__part";
+pub const PART_COLUMN: &str = our_column!("part");
 /// Offset of its first byte in the part.
-pub const OFFSET_COLUMN: &str = "__offset";
+pub const OFFSET_COLUMN: &str = our_column!("offset");
 /// Bytes of its text.
-pub const LENGTH_COLUMN: &str = "__length";
+pub const LENGTH_COLUMN: &str = our_column!("length");
 /// Line it starts on, from 1.
-pub const LINE_COLUMN: &str = "__line";
+pub const LINE_COLUMN: &str = our_column!("line");
 /// Why its text is no record of the version's columns, which are null then; null for any other row.
-pub const BAD_COLUMN: &str = "__bad";
+pub const BAD_COLUMN: &str = our_column!("bad");
 
 /// Longest reason kept with a bad record, in bytes.
 const LONGEST_REASON: usize = 1000;

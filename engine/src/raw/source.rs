@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     csv::decoder::CsvDecoder,
+    dialect::CsvOptions,
     json::decoder::JsonDecoder,
     manifest::JsonLayout,
     piece::{Piece, PieceReader, text_before},
@@ -41,15 +42,17 @@ pub enum RawText {
         layout: JsonLayout,
         /// Parts, as whole paths, in which they follow one another the other way.
         others: Vec<String>,
+        /// Its columns were declared, not inferred.
+        declared: bool,
     },
     /// CSV; the file schema has all fields of the header, in its order.
-    Csv,
+    Csv(CsvOptions),
 }
 
 impl RawText {
     fn layout_of(&self, path: &str) -> Option<JsonLayout> {
         match (self, self.is_other(path)) {
-            (Self::Csv, _) => None,
+            (Self::Csv(_), _) => None,
             (Self::Json { layout, .. }, false) => Some(*layout),
             (Self::Json { layout: JsonLayout::Array, .. }, true) => Some(JsonLayout::Lines),
             (Self::Json { layout: JsonLayout::Lines, .. }, true) => Some(JsonLayout::Array),
@@ -180,7 +183,7 @@ impl FileSource for RawSource {
     fn file_type(&self) -> &str {
         match self.text {
             RawText::Json { .. } => "raw-json",
-            RawText::Csv => "raw-csv",
+            RawText::Csv(_) => "raw-csv",
         }
     }
 
@@ -247,7 +250,13 @@ impl FileOpener for RawOpener {
         let piece = Piece { file, range: start..end, bytes_read: self.bytes_read.clone() };
         let (schema, rows) = (self.schema.clone(), self.batch_size);
         let json = layout.map(|layout| JsonDecoder::new(schema.clone(), layout, first, last)).transpose()?;
-        let csv = || CsvDecoder::new(schema, self.width, &self.indices, first);
+        let inferred = matches!(&self.text, RawText::Json { declared: false, .. });
+        let json = json.map(|decoder| if inferred { decoder.inferred() } else { decoder });
+        let options = match &self.text {
+            RawText::Csv(options) => options.clone(),
+            RawText::Json { .. } => CsvOptions::default(),
+        };
+        let csv = || CsvDecoder::new(schema, self.width, &self.indices, first).with_options(options);
         if self.tells == Tells::Nothing {
             let batches = match json {
                 Some(decoder) => PieceReader::new(piece, decoder).batches(rows),

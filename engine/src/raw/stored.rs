@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
+    charset::Charset,
     manifest::{Encoding, Frame, Manifest, Part},
     packed::{Arriving, CHUNK, arriving, decoder, fill},
     piece::storage_error,
 };
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    storage::{in_folder, parse_path},
+};
 
 /// Bytes asked of the store at once. One such read is under way while the one before is decoded.
 pub(crate) const READ_BYTES: u64 = 4 * 1024 * 1024;
@@ -45,22 +49,29 @@ pub enum Stored {
         start: u64,
         /// The byte after its last one.
         end: u64,
+        /// How its letters are encoded, if not as UTF-8.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        charset: Option<Charset>,
     },
 }
 
 impl Stored {
     /// How a part of the version in this folder is stored.
     pub fn of(part: &Part, folder: &Path) -> Self {
-        let file = || folder.clone().join(part.path.as_str()).to_string();
-        match (&part.copy, &part.member, part.compression.and_then(|compression| compression.encoding())) {
+        let file = || in_folder(folder, &part.path).to_string();
+        let charset = part.charset;
+        // What is compressed by nothing may be text that is to be decoded.
+        let plain = charset.map(|_| Encoding::Plain);
+        match (&part.copy, &part.member, part.compression.and_then(|compression| compression.encoding()).or(plain)) {
             (Some(copy), _, _) => Self::Frames { frames: copy.frames.clone(), end: copy.frames_end },
             (None, Some(member), _) => Self::Whole {
                 file: file(),
                 encoding: member.encoding,
                 start: member.offset,
                 end: member.offset + member.bytes,
+                charset,
             },
-            (None, None, Some(encoding)) => Self::Whole { file: file(), encoding, start: 0, end: part.bytes },
+            (None, None, Some(encoding)) => Self::Whole { file: file(), encoding, start: 0, end: part.bytes, charset },
             (None, None, None) => Self::Plain,
         }
     }
@@ -86,7 +97,7 @@ impl Stored {
 
 /// Whole path of a part's text: a name for it, and the file itself unless it is a member of an archive.
 pub(crate) fn text_path(part: &Part, folder: &Path) -> Path {
-    folder.clone().join(part.text_name())
+    in_folder(folder, &part.text_name())
 }
 
 /// The frames that hold a range of the text.
@@ -119,6 +130,7 @@ impl TextFile {
                 let first = if first.text > range.start { Frame { text: range.start, offset: *end } } else { first };
                 let packed = Packed {
                     encoding: Encoding::Zstd,
+                    charset: None,
                     bytes: first.offset..next.map_or(*end, |next| next.offset),
                     skip: range.start.saturating_sub(first.text),
                     length: range.end - range.start,
@@ -126,15 +138,19 @@ impl TextFile {
                 };
                 From::Decoder(packed.start(store, path, bytes_read.clone()))
             }
-            Stored::Whole { file, encoding, start, end } => {
+            Stored::Whole { file, encoding, start, end, charset } => {
                 let packed = Packed {
                     encoding: *encoding,
+                    charset: *charset,
                     bytes: *start..*end,
                     skip: range.start,
                     length: range.end - range.start,
                     to_end: false,
                 };
-                From::Decoder(packed.start(store, Path::from(file.as_str()), bytes_read.clone()))
+                match parse_path(file) {
+                    Ok(path) => From::Decoder(packed.start(store, path, bytes_read.clone())),
+                    Err(error) => From::Nothing(Some(error)),
+                }
             }
         };
         TextChunks { file: self.clone(), at: range.start, end: range.end, bytes_read, from }
@@ -162,8 +178,12 @@ pub(crate) struct TextChunks {
 }
 
 enum From {
-    File { ahead: Option<SpawnedTask<object_store::Result<Bytes>>> },
+    File {
+        ahead: Option<SpawnedTask<object_store::Result<Bytes>>>,
+    },
     Decoder(Decoding),
+    /// It can't be read, and why.
+    Nothing(Option<Error>),
 }
 
 /// A decoder on a thread of its own, and what feeds it; both end with this value.
@@ -188,6 +208,10 @@ impl TextChunks {
                 let bytes = bytes.map_err(storage_error)?;
                 self.bytes_read.add(bytes.len());
                 bytes
+            }
+            From::Nothing(error) => {
+                let ended = || Error::new(Code::Internal, format!("{} was not read", self.file.path));
+                return Err(error.take().unwrap_or_else(ended).into());
             }
             From::Decoder(decoding) => match decoding.texts.recv().await {
                 Some(bytes) => bytes?,
@@ -249,6 +273,8 @@ pub(crate) fn feed(
 /// Encoded bytes of a file that hold a range of a text.
 struct Packed {
     encoding: Encoding,
+    /// Of the letters, if not UTF-8.
+    charset: Option<Charset>,
     bytes: Range<u64>,
     /// Text before the range.
     skip: u64,
@@ -282,6 +308,9 @@ impl Packed {
 
     fn decode(&self, arriving: Arriving, texts: &mpsc::Sender<Result<Bytes, DataFusionError>>) -> io::Result<()> {
         let mut text = decoder(self.encoding, arriving)?;
+        if let Some(charset) = self.charset {
+            text = charset.decode(text)?;
+        }
         if io::copy(&mut text.by_ref().take(self.skip), &mut io::sink())? < self.skip {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

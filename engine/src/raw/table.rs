@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
@@ -29,7 +29,11 @@ use super::{
     stored::{Stored, text_path},
     zone::RawZone,
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    depth::check_depth,
+    error::{Code, Error, Result},
+    names::check_columns,
+};
 
 /// A raw version as a table; a scan of it has one file group a partition, each a run of splits, balanced by bytes.
 #[derive(Debug, Clone)]
@@ -37,38 +41,28 @@ pub struct RawTable {
     zone: RawZone,
     manifest: Arc<Manifest>,
     schema: SchemaRef,
+    declared: bool,
     tells: Tells,
 }
 
 impl RawTable {
     /// The version that the manifest tells of, with these columns.
     pub fn new(zone: RawZone, manifest: Manifest, schema: SchemaRef) -> Self {
-        Self { zone, manifest: Arc::new(manifest), schema, tells: Tells::Nothing }
+        Self { zone, manifest: Arc::new(manifest), schema, declared: false, tells: Tells::Nothing }
+    }
+
+    /// The same whose columns were declared: text of theirs may be nested deeper than columns may be.
+    pub fn declared(self, declared: bool) -> Self {
+        Self { declared, ..self }
     }
 
     /// The same with [`place_fields`] behind the columns. Parquet has no places: nothing of it is a text record.
-    ///
-    /// # Errors
-    /// `SchemaMismatch` when a column has the name of one of them.
-    pub fn telling(self, tells: Tells) -> Result<Self> {
+    pub fn telling(self, tells: Tells) -> Self {
         if tells == Tells::Nothing || self.manifest.format == RawFormat::Parquet {
-            return Ok(self);
+            return self;
         }
-        let places = place_fields();
-        if let Some(place) = places.iter().find(|place| self.schema.index_of(place.name()).is_ok()) {
-            return Err(Error::new(
-                Code::SchemaMismatch,
-                format!(
-                    "{}@{} has a column `{}`, a name that bad records and checks need",
-                    self.manifest.source,
-                    self.manifest.version,
-                    place.name()
-                ),
-            )
-            .hint("leave it out by a `schema:` of the source"));
-        }
-        let fields: Vec<_> = self.schema.fields().iter().cloned().chain(places).collect();
-        Ok(Self { schema: Arc::new(Schema::new(fields)), tells, ..self })
+        let fields: Vec<_> = self.schema.fields().iter().cloned().chain(place_fields()).collect();
+        Self { schema: Arc::new(Schema::new(fields)), tells, ..self }
     }
 
     /// Its parts' ranges, whole records each, as DataFusion names them.
@@ -90,7 +84,8 @@ impl RawTable {
         match self.manifest.format {
             RawFormat::Parquet => Arc::new(ParquetSource::new(table_schema)),
             RawFormat::Csv => {
-                Arc::new(RawSource::new(RawText::Csv, table_schema).with_stored(stored()).telling(self.tells))
+                let text = RawText::Csv(self.manifest.options.csv.clone());
+                Arc::new(RawSource::new(text, table_schema).with_stored(stored()).telling(self.tells))
             }
             RawFormat::Json => {
                 let layouts =
@@ -98,7 +93,7 @@ impl RawTable {
                 let layout = layouts().next().map_or(JsonLayout::Lines, |(_, layout)| layout);
                 let others = layouts().filter(|(_, other)| *other != layout);
                 let others = others.map(|(part, _)| text_path(part, &folder).to_string()).collect();
-                let source = RawSource::new(RawText::Json { layout, others }, table_schema);
+                let source = RawSource::new(RawText::Json { layout, others, declared: self.declared }, table_schema);
                 Arc::new(source.with_stored(stored()).telling(self.tells))
             }
         }
@@ -189,32 +184,98 @@ impl TableProvider for RawTable {
     }
 }
 
+/// Versions before an empty one that are looked at for their columns.
+const MOST_EARLIER: usize = 100;
+
+/// What a version itself tells of its columns.
+enum Told {
+    Columns(SchemaRef),
+    /// Its records are still to be looked at.
+    Later,
+    /// It has no record, or none with a field.
+    Nothing,
+}
+
 /// The columns of a version, if they can be told without reading all of it: a CSV header's, a Parquet footer's, declared ones, or those inferred
 /// before. `None`: JSON whose columns are still to be inferred, see [`crate::raw::task::infer_plan`].
 ///
+/// A version without a record has the columns of the newest version before it that has any: an empty delivery is zero rows of what came before.
+///
 /// # Errors
-/// `EmptySource` when there is nothing to read; `SchemaMismatch` when a CSV header is not what was declared; `BadRecord` when the header or the footer
-/// can't be read.
+/// `EmptySource` when no version tells any; `SchemaMismatch` when a CSV header is not what was declared, or a name can't be a column's;
+/// `BadRecord` when the header or the footer can't be read; `InvalidSpec` for types that are nested too deep.
 pub async fn known_columns(
     zone: &RawZone,
     manifest: &Manifest,
     declared: Option<&SchemaRef>,
 ) -> Result<Option<SchemaRef>> {
-    let lines = |part: &Part| part.layout == Some(JsonLayout::Lines);
-    match (manifest.format, declared) {
-        (RawFormat::Csv, declared) => csv_schema(zone, manifest, declared).await.map(Some),
-        (RawFormat::Parquet, _) => parquet_schema(zone, manifest).await.map(Some),
-        // An array without a record says that there is none; a text without a record says nothing.
-        (RawFormat::Json, Some(_)) if manifest.records() == Some(0) && manifest.parts.iter().all(lines) => {
-            Err(empty(manifest))
-        }
-        (RawFormat::Json, Some(declared)) => Ok(Some(declared.clone())),
-        (RawFormat::Json, None) if manifest.records() == Some(0) => Err(empty(manifest)),
-        (RawFormat::Json, None) => match zone.schema(&manifest.source, &manifest.version).await? {
-            Some(kept) => kept.arrow().ok_or_else(|| empty(manifest)).map(Some),
-            None => Ok(None),
+    let columns = match told(zone, manifest, declared).await? {
+        Told::Later => return Ok(None),
+        Told::Columns(columns) => columns,
+        Told::Nothing => match earlier(zone, manifest).await? {
+            Some(columns) => columns,
+            None => return Err(empty(manifest)),
         },
+    };
+    let whose = format!("{}@{}", manifest.source, manifest.version);
+    check_columns(&whose, columns.fields().iter().map(|field| field.name().as_str()))?;
+    check_depth(&whose, &columns)?;
+    Ok(Some(columns))
+}
+
+async fn told(zone: &RawZone, manifest: &Manifest, declared: Option<&SchemaRef>) -> Result<Told> {
+    let columns = match (manifest.format, declared) {
+        (RawFormat::Csv, declared) => csv_schema(zone, manifest, declared).await?,
+        (RawFormat::Parquet, _) => Some(parquet_schema(zone, manifest).await?),
+        (RawFormat::Json, Some(declared)) => Some(nullable_within(declared)),
+        (RawFormat::Json, None) if manifest.records() == Some(0) => None,
+        (RawFormat::Json, None) => match zone.schema(&manifest.source, &manifest.version).await? {
+            Some(kept) => kept.arrow(),
+            None => return Ok(Told::Later),
+        },
+    };
+    Ok(columns.map_or(Told::Nothing, Told::Columns))
+}
+
+/// The same columns with NULL allowed inside their values, as in Spark: what a record holds is not known before it is read.
+fn nullable_within(schema: &Schema) -> SchemaRef {
+    fn relaxed(data_type: &DataType) -> DataType {
+        let inner = |field: &FieldRef| Arc::new(Field::new(field.name(), relaxed(field.data_type()), true));
+        match data_type {
+            DataType::List(item) => DataType::List(inner(item)),
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+            DataType::Map(entries, sorted) => match entries.data_type() {
+                // Keys are never NULL.
+                DataType::Struct(pair) if pair.len() == 2 => {
+                    let pair = Fields::from(vec![pair[0].clone(), inner(&pair[1])]);
+                    let entries = entries.as_ref().clone().with_data_type(DataType::Struct(pair));
+                    DataType::Map(Arc::new(entries), *sorted)
+                }
+                _ => data_type.clone(),
+            },
+            other => other.clone(),
+        }
     }
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| field.as_ref().clone().with_data_type(relaxed(field.data_type())));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The columns of the newest version before this one that tells any.
+async fn earlier(zone: &RawZone, manifest: &Manifest) -> Result<Option<SchemaRef>> {
+    let versions = zone.list_versions(&manifest.source).await?;
+    let before = versions.into_iter().filter(|version| *version < manifest.version);
+    for version in before.take(MOST_EARLIER) {
+        let earlier = zone.get(&manifest.source, Some(&version)).await?;
+        if earlier.format != manifest.format {
+            continue;
+        }
+        // One that can't be read is refused where it is applied.
+        if let Ok(Told::Columns(columns)) = told(zone, &earlier, None).await {
+            return Ok(Some(columns));
+        }
+    }
+    Ok(None)
 }
 
 async fn parquet_schema(zone: &RawZone, manifest: &Manifest) -> Result<SchemaRef> {

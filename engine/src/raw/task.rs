@@ -7,7 +7,6 @@ use datafusion::{
     common::DataFusionError,
     physical_plan::{ExecutionPlan, metrics::Count},
 };
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -25,9 +24,9 @@ use super::{
     zone::RawZone,
 };
 use crate::{
-    error::{Code, Error, Result},
+    error::Result,
     plan::{Task, task_outcomes, task_plan},
-    storage::Storage,
+    storage::{Storage, parse_path},
 };
 
 /// A range of a JSON part whose types are to be inferred.
@@ -66,7 +65,7 @@ pub(crate) async fn infer_piece(
     rows: usize,
 ) -> Result<Observed, DataFusionError> {
     let store = Storage::shared(&piece.storage)?.store();
-    let path = Path::parse(&piece.path).map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    let path = parse_path(&piece.path)?;
     let (first, last) = (piece.start == 0, piece.end >= piece.bytes);
     let file = TextFile { store, path, stored: Arc::new(piece.stored) };
     let before = if piece.lenient { text_before(&file, piece.start).await? } else { Vec::new() };

@@ -20,12 +20,13 @@ use crate::{
     raw::{
         infer::RawSchema,
         manifest::{Compression, Manifest, RawFormat},
+        marks::DROPPED,
         piece::storage_error,
     },
     storage::Storage,
 };
 
-const MANIFEST: &str = "_manifest.json";
+pub(super) const MANIFEST: &str = "_manifest.json";
 const SCHEMA: &str = "_schema.json";
 const DOWNLOAD: &str = "_download";
 
@@ -99,14 +100,26 @@ impl RawZone {
         }
     }
 
-    /// The manifest of a version, of `current` when none is named.
+    /// The version that is read when none is named, in its place: `current`, or the newest before it that is not left out.
+    async fn read_now(&self, source: &SourceName) -> Result<Option<RawVersion>> {
+        if let Some(current) = self.current(source).await?
+            && self.mark(source, &current).await?.is_none()
+            && self.read(&self.folder(source, &current).join(MANIFEST)).await?.is_some()
+        {
+            return Ok(Some(current));
+        }
+        let found = self.deliveries(source).await?;
+        Ok(found.readable().next_back().map(|version| found.read_for(version).clone()))
+    }
+
+    /// The manifest of a version, of the one that is read when none is named.
     ///
     /// # Errors
     /// `SourceNotFound` and `VersionNotFound` name what there is.
     pub async fn get(&self, source: &SourceName, version: Option<&RawVersion>) -> Result<Manifest> {
         let version = match version {
             Some(version) => Some(version.clone()),
-            None => self.current(source).await?,
+            None => self.read_now(source).await?,
         };
         if let Some(version) = &version {
             let path = self.folder(source, version).join(MANIFEST);
@@ -121,7 +134,12 @@ impl RawZone {
             return Err(Error::new(Code::SourceNotFound, format!("no source `{source}` in the raw zone"))
                 .hint(format!("there is: {there_is}; `trireme download --from URL --to {source}` makes it")));
         }
-        let wanted = version.map_or_else(|| "current".to_string(), |version| version.to_string());
+        let Some(wanted) = version else {
+            return Err(Error::new(Code::VersionNotFound, format!("every version of source `{source}` is skipped"))
+                .hint(format!(
+                    "`trireme raw show {source}` says why; `trireme raw unskip {source}@VERSION` takes one back"
+                )));
+        };
         Err(Error::new(Code::VersionNotFound, format!("source `{source}` has no version {wanted}"))
             .hint(format!("there is: {}", list(&versions))))
     }
@@ -173,7 +191,7 @@ impl RawZone {
     pub async fn files(&self, source: &SourceName, version: &RawVersion) -> Result<Vec<ObjectMeta>> {
         let found = self.storage.store().list_with_delimiter(Some(&self.folder(source, version))).await?;
         let name = |object: &ObjectMeta| object.location.filename().unwrap_or_default().to_string();
-        if found.objects.iter().any(|object| name(object) == DOWNLOAD) {
+        if found.objects.iter().any(|object| matches!(name(object).as_str(), DOWNLOAD | DROPPED)) {
             return Ok(Vec::new());
         }
         let mut files = found.objects;
@@ -245,7 +263,7 @@ impl RawZone {
         self.storage.path(&format!("raw/{source}/current"))
     }
 
-    async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
+    pub(super) async fn read(&self, path: &Path) -> Result<Option<Bytes>> {
         match self.storage.store().get(path).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),

@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
+use super::{parse_select, plan_select};
+use crate::{
+    error::Result,
+    plan::{executor_context, over_the_wire},
+    session::{CATALOG, SessionOptions, session_config, session_state},
+};
 use arrow::{
     array::{RecordBatch, new_null_array},
     compute::concat,
     datatypes::{Schema, SchemaRef},
     util::display::{ArrayFormatter, FormatOptions},
 };
-use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use datafusion::{
     catalog::{MemorySchemaProvider, SchemaProvider},
     datasource::MemTable,
-    execution::{SessionState, TaskContext, runtime_env::RuntimeEnv},
+    execution::{SessionState, runtime_env::RuntimeEnv},
     logical_expr::LogicalPlan,
-    physical_plan::{ExecutionPlan, collect},
-};
-use datafusion_proto::{physical_plan::AsExecutionPlan, protobuf::PhysicalPlanNode};
-
-use super::{parse_select, plan_select};
-use crate::{
-    error::Result,
-    session::{CATALOG, SessionOptions, function_registry, session_config, session_state},
+    physical_plan::collect,
 };
 
 /// A session with one or more tables in the schema `t`.
@@ -53,34 +51,10 @@ pub(crate) async fn run(state: &SessionState, sql: &str) -> Result<(SchemaRef, V
 /// Runs a logical plan over the wire.
 pub(crate) async fn run_plan(state: &SessionState, plan: &LogicalPlan) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let physical = state.create_physical_plan(plan).await?;
-    let decoded = over_the_wire(state, physical)?;
+    let decoded = over_the_wire(state, &physical)?;
+    assert_eq!(physical.schema(), decoded.schema(), "the schema changed on the wire");
     let schema = decoded.schema();
     Ok((schema, collect(decoded, executor_context(state)).await?))
-}
-
-fn executor_context(state: &SessionState) -> Arc<TaskContext> {
-    let registry = function_registry(state);
-    Arc::new(TaskContext::new(
-        None,
-        "test".into(),
-        state.config().clone(),
-        registry.scalar_functions.clone(),
-        registry.higher_order_functions.clone(),
-        registry.aggregate_functions.clone(),
-        registry.window_functions.clone(),
-        Arc::clone(state.runtime_env()),
-    ))
-}
-
-fn over_the_wire(state: &SessionState, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let codec = BallistaPhysicalExtensionCodec::default();
-    let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec)?;
-    let mut bytes = Vec::new();
-    node.try_encode(&mut bytes)?;
-    let node = PhysicalPlanNode::try_decode(&bytes)?;
-    let decoded = node.try_into_physical_plan(&executor_context(state), &codec)?;
-    assert_eq!(plan.schema(), decoded.schema(), "the schema changed on the wire");
-    Ok(decoded)
 }
 
 /// Every row as text, `null` for nulls, columns joined by ` | `.

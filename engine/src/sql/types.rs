@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 
-use crate::error::{Code, Error, Result};
+use crate::{
+    depth::check_depth,
+    error::{Code, Error, Result},
+};
 
 /// Spark's `timestamp`: an instant, microseconds since 1970 in UTC.
 pub fn timestamp() -> DataType {
@@ -33,7 +36,9 @@ pub fn parse_schema(ddl: &str) -> Result<SchemaRef> {
             return Err(reader.error(format!("column `{}` is there twice", field.name())));
         }
     }
-    Ok(Arc::new(Schema::new(fields)))
+    let schema = Schema::new(fields);
+    check_depth("the declared schema", &schema)?;
+    Ok(Arc::new(schema))
 }
 
 /// The type with this Spark name, such as `array<decimal(10,2)>`.

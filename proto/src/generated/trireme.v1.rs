@@ -12,6 +12,28 @@ pub struct Location {
     #[prost(uint32, tag = "3")]
     pub column: u32,
 }
+/// How the text of a delivery is written, where that is not the usual way. What is not set is as it is usually, or as it was said at the download.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextOptions {
+    /// Of CSV, between fields: one ASCII character, or `\t`. Usually `,`.
+    #[prost(string, optional, tag = "1")]
+    pub delimiter: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV, around fields that hold delimiters or line ends: one ASCII character, or nothing for none. Usually `"`.
+    #[prost(string, optional, tag = "2")]
+    pub quote: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV, in quotes: takes the quote after it as it is; one ASCII character, such as a backslash. Usually nothing: two quotes are one.
+    #[prost(string, optional, tag = "3")]
+    pub escape: ::core::option::Option<::prost::alloc::string::String>,
+    /// How letters are encoded, such as `ISO-8859-1`, `windows-1252` or `UTF-16`. Usually UTF-8, or UTF-16 where a byte order mark says so.
+    #[prost(string, optional, tag = "4")]
+    pub encoding: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV: fields with this text are NULL, as unquoted empty ones always are.
+    #[prost(string, optional, tag = "5")]
+    pub null_value: ::core::option::Option<::prost::alloc::string::String>,
+    /// Of CSV: whether the first record names the columns. Usually it does.
+    #[prost(bool, optional, tag = "6")]
+    pub header: ::core::option::Option<bool>,
+}
 /// Brings the bytes behind a URL into the raw zone, unchanged, as a new version of a source.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Download {
@@ -32,6 +54,8 @@ pub struct Download {
     /// `auto` (compare with what the origin publishes), `sha256:HEX`, `md5:HEX`, or `none` or empty: the length is verified only.
     #[prost(string, tag = "11")]
     pub checksum: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "12")]
+    pub text: ::core::option::Option<TextOptions>,
 }
 /// Makes a version of files that others put into its folder of the raw zone: finds their splits, and keeps them in a manifest.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -45,6 +69,8 @@ pub struct Adopt {
     /// Told from the files' names or first bytes when unspecified.
     #[prost(enumeration = "RawFormat", tag = "3")]
     pub format: i32,
+    #[prost(message, optional, tag = "12")]
+    pub text: ::core::option::Option<TextOptions>,
 }
 /// Which raw version of which source a table is made of.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -63,8 +89,12 @@ pub struct SourceRef {
     /// Several versions, for a merge; `version` is empty then.
     #[prost(message, optional, tag = "5")]
     pub versions: ::core::option::Option<Versions>,
+    /// An encoding other than the download's is refused: it decides where everything in the text is.
+    #[prost(message, optional, tag = "12")]
+    pub text: ::core::option::Option<TextOptions>,
 }
-/// Raw versions that a merge applies one after the other, oldest first, each in a commit of its own.
+/// Raw versions that a merge applies one after the other, oldest first, each in a commit of its own. Versions that the table holds and that are newer than
+/// one of these are applied again behind it. Skipped versions are left out.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Versions {
     /// The oldest and the newest of them, both included, or the beginnings of their names: `20261122` is all versions of that day. Empty: no
@@ -73,7 +103,8 @@ pub struct Versions {
     pub from: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub to: ::prost::alloc::string::String,
-    /// Only what is newer than the newest version of the source that the table holds, and the newest one unless it was applied just so.
+    /// Only what is newer than the newest version of the source that the table holds, what was passed over before (it failed, or a newer one was asked for),
+    /// and the newest one unless it was applied just so.
     #[prost(bool, tag = "3")]
     pub pending: bool,
 }
@@ -122,13 +153,17 @@ pub struct TableSpec {
     /// SQL predicate over the raw record; rows for which it is not true are dropped and counted. Empty: all rows.
     #[prost(string, tag = "5")]
     pub r#where: ::prost::alloc::string::String,
-    /// Result column (optionally followed by ASC or DESC, default ASC: the greatest wins) that decides which of several rows with one key stays. Empty: duplicates are an error.
+    /// Result column that decides which of several rows with one key stays: the one with the greatest value. Empty, and `earliest_by` too: duplicates are an
+    /// error.
     #[prost(string, tag = "6")]
     pub order_by: ::prost::alloc::string::String,
     #[prost(enumeration = "SchemaEvolution", tag = "7")]
     pub schema_evolution: i32,
     #[prost(message, optional, tag = "8")]
     pub location: ::core::option::Option<Location>,
+    /// The same, but the row with the least value stays; `order_by` is empty then.
+    #[prost(string, tag = "9")]
+    pub earliest_by: ::prost::alloc::string::String,
     #[prost(enumeration = "OnBadRecord", tag = "20")]
     pub on_bad_record: i32,
     /// More quarantined records than this fail the job; no bound when it is not set.
@@ -160,6 +195,9 @@ pub struct TableSpec {
     /// Result columns by which rows are sorted within each file that is written, ascending, nulls first. Empty: as they come.
     #[prost(string, repeated, tag = "70")]
     pub sort_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Apply the versions again though the table holds them.
+    #[prost(bool, tag = "71")]
+    pub force: bool,
 }
 /// Replaces a table's content by a raw version.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -443,6 +481,51 @@ impl NotMatchedBySource {
         }
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MarkVersionRequest {
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(enumeration = "MarkAction", tag = "3")]
+    pub action: i32,
+    /// Kept with it.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+    /// Who says so; kept with it.
+    #[prost(string, tag = "5")]
+    pub user: ::prost::alloc::string::String,
+    /// The version that supersedes it.
+    #[prost(string, tag = "6")]
+    pub by: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MarkVersionResponse {
+    #[prost(message, optional, tag = "1")]
+    pub mark: ::core::option::Option<VersionMark>,
+}
+/// What was said of a version, and when.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VersionMark {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The version that is read in its place.
+    #[prost(string, tag = "4")]
+    pub superseded_by: ::prost::alloc::string::String,
+    /// The version in whose place it is read.
+    #[prost(string, tag = "5")]
+    pub stands_in_for: ::prost::alloc::string::String,
+    /// Its files are gone.
+    #[prost(bool, tag = "6")]
+    pub dropped: bool,
+    /// The same in a few words.
+    #[prost(string, tag = "7")]
+    pub told: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSourcesRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -464,6 +547,9 @@ pub struct Source {
     /// Bytes of the copies that are kept beside them.
     #[prost(uint64, tag = "21")]
     pub copy_bytes: u64,
+    /// Versions that are left out.
+    #[prost(uint32, tag = "30")]
+    pub skipped: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListSourcesResponse {
@@ -511,6 +597,9 @@ pub struct RawVersion {
     /// `gzip`, `zstd`, `bzip2` or `zip`; empty for text as it is.
     #[prost(string, tag = "22")]
     pub compression: ::prost::alloc::string::String,
+    /// Set when something was said of it.
+    #[prost(message, optional, tag = "30")]
+    pub mark: ::core::option::Option<VersionMark>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListVersionsResponse {
@@ -579,6 +668,46 @@ pub struct SchemaReport {
     pub undeclared_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "8")]
     pub missing_fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What is said of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MarkAction {
+    Unspecified = 0,
+    /// Jobs leave it out.
+    Skip = 1,
+    /// What was said is taken back.
+    Unskip = 2,
+    /// Its files are removed for good.
+    Drop = 3,
+    /// Another version is read in its place.
+    Supersede = 4,
+}
+impl MarkAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MARK_ACTION_UNSPECIFIED",
+            Self::Skip => "MARK_ACTION_SKIP",
+            Self::Unskip => "MARK_ACTION_UNSKIP",
+            Self::Drop => "MARK_ACTION_DROP",
+            Self::Supersede => "MARK_ACTION_SUPERSEDE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MARK_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "MARK_ACTION_SKIP" => Some(Self::Skip),
+            "MARK_ACTION_UNSKIP" => Some(Self::Unskip),
+            "MARK_ACTION_DROP" => Some(Self::Drop),
+            "MARK_ACTION_SUPERSEDE" => Some(Self::Supersede),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod raw_client {
@@ -732,6 +861,31 @@ pub mod raw_client {
                 .insert(GrpcMethod::new("trireme.v1.Raw", "DescribeVersion"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says what is to become of a version: it is left out, read from another, read again, or its files are removed.
+        pub async fn mark_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MarkVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MarkVersionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/trireme.v1.Raw/MarkVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("trireme.v1.Raw", "MarkVersion"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -767,6 +921,14 @@ pub mod raw_server {
             &self,
             request: tonic::Request<super::DescribeVersionRequest>,
         ) -> std::result::Result<tonic::Response<super::SchemaReport>, tonic::Status>;
+        /// Says what is to become of a version: it is left out, read from another, read again, or its files are removed.
+        async fn mark_version(
+            &self,
+            request: tonic::Request<super::MarkVersionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::MarkVersionResponse>,
+            tonic::Status,
+        >;
     }
     /// The raw zone: every delivery as it came, never overwritten.
     #[derive(Debug)]
@@ -961,6 +1123,49 @@ pub mod raw_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DescribeVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/trireme.v1.Raw/MarkVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct MarkVersionSvc<T: Raw>(pub Arc<T>);
+                    impl<T: Raw> tonic::server::UnaryService<super::MarkVersionRequest>
+                    for MarkVersionSvc<T> {
+                        type Response = super::MarkVersionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MarkVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Raw>::mark_version(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MarkVersionSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -1233,6 +1438,18 @@ pub struct Job {
     /// What is remarkable about the raw version's columns, of fields only those with a conflict. Unset when nothing is known or nothing is remarkable.
     #[prost(message, optional, tag = "32")]
     pub schema: ::core::option::Option<SchemaReport>,
+    /// Raw versions that would have been applied, had nobody said that they are to be left out.
+    #[prost(message, repeated, tag = "33")]
+    pub skipped: ::prost::alloc::vec::Vec<SkippedVersion>,
+}
+/// A raw version that a job leaves out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SkippedVersion {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// `skipped: half a file`, in a few words.
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1288,6 +1505,8 @@ pub enum Outcome {
     AlreadyCurrent = 2,
     /// A load or merge of a raw version that the table already holds.
     AlreadyApplied = 3,
+    /// A load or merge of an empty delivery of which nobody knows the columns, into a table that is not there: nothing was made.
+    NothingDelivered = 20,
 }
 impl Outcome {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1300,6 +1519,7 @@ impl Outcome {
             Self::Applied => "OUTCOME_APPLIED",
             Self::AlreadyCurrent => "OUTCOME_ALREADY_CURRENT",
             Self::AlreadyApplied => "OUTCOME_ALREADY_APPLIED",
+            Self::NothingDelivered => "OUTCOME_NOTHING_DELIVERED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1309,6 +1529,7 @@ impl Outcome {
             "OUTCOME_APPLIED" => Some(Self::Applied),
             "OUTCOME_ALREADY_CURRENT" => Some(Self::AlreadyCurrent),
             "OUTCOME_ALREADY_APPLIED" => Some(Self::AlreadyApplied),
+            "OUTCOME_NOTHING_DELIVERED" => Some(Self::NothingDelivered),
             _ => None,
         }
     }

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use trireme_engine::{
     Code, Error, Result,
-    plan::{StampExec, Stamped},
+    plan::{StampExec, Stamped, distributable},
 };
 
 use super::{Cluster, MAX_MESSAGE_SIZE, Progress, cancelled, failed, progress};
@@ -68,7 +68,7 @@ impl Cluster {
     ) -> Result<Vec<RecordBatch>> {
         let schema = plan.schema();
         // Distribution ends in one partition: a last stage of several tasks keeps stale output locations.
-        let plan = Arc::new(CoalescePartitionsExec::new(stamped(plan)?));
+        let plan = Arc::new(CoalescePartitionsExec::new(stamped(distributable(plan)?)?));
         let mut lost_executors = self.server.cluster_state_events().await.map_err(failed)?;
         let (pushed, mut statuses) = mpsc::channel(64);
         let job = self.server.submit_physical_plan(name, session, plan, Some(pushed)).await.map_err(failed)?;
@@ -137,6 +137,7 @@ impl Cluster {
             return Err(Error::new(Code::WorkLost, format!("a stage of {name} was rolled back")));
         }
         progress.stages(attempt, progress::stages(name, attempt, graph.as_ref()));
+        progress.waits(self.slots.free() == 0 && !progress::has_running_task(graph.as_ref()));
         Ok(())
     }
 }
@@ -168,6 +169,9 @@ fn classify(text: &str) -> Error {
     if let Some(error) = Error::find_in(text) {
         return error;
     }
+    // What a query itself says must not be taken for a sign, so a task's own error is read by the names of its kinds.
+    const PASSING_IN_TASK: [&str; 6] =
+        ["ObjectStore(", "IoError(", "FetchFailed", "GrpcConnectionError(", "GrpcActionError(", "Cancelled"];
     const PASSING: [&str; 16] = [
         "FetchPartition",
         "FetchFailed",
@@ -190,12 +194,40 @@ fn classify(text: &str) -> Error {
         return Error::new(Code::ResourcesExhausted, text.to_string())
             .hint("give executors more memory (--memory-pool-size) or fewer --vcores");
     }
-    if PASSING.iter().any(|sign| text.contains(sign)) {
+    let signs: &[&str] = if text.contains(OWN_ERROR) { &PASSING_IN_TASK } else { &PASSING };
+    if signs.iter().any(|sign| text.contains(sign)) {
         return Error::new(Code::WorkLost, text.to_string());
+    }
+    if let Some(said) = said_while_running(text) {
+        return Error::new(Code::BadValue, said);
     }
     let code =
         if text.contains("Arrow error") || text.contains("ArrowError") { Code::BadValue } else { Code::Internal };
     Error::new(code, text.to_string())
+}
+
+/// How Ballista begins the message of a task that failed by an error of its plan.
+const OWN_ERROR: &str = "Task failed due to runtime execution error";
+
+/// What an operator or a function said of the values that it got: the text in the debug form of `DataFusionError::Execution`.
+fn said_while_running(text: &str) -> Option<String> {
+    const KIND: &str = "Execution(\"";
+    let (_, rest) = text.split_once(OWN_ERROR)?;
+    let start = rest.rfind(KIND)? + KIND.len();
+    let mut said = String::new();
+    let mut letters = rest[start..].chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => return Some(said),
+            '\\' => match letters.next()? {
+                'n' => said.push('\n'),
+                't' => said.push('\t'),
+                other => said.push(other),
+            },
+            other => said.push(other),
+        }
+    }
+    None
 }
 
 /// Fetches the one result partition of a job. Any failure means that the executor that has it is gone.
@@ -246,5 +278,19 @@ mod tests {
         assert_eq!(classify("Stage 2 has failed 1 times: FetchPartitionError").code, Code::WorkLost);
         assert_eq!(classify("Resources exhausted: no fetch").code, Code::ResourcesExhausted);
         assert_eq!(classify("Arrow error: Divide by zero error").code, Code::BadValue);
+    }
+
+    #[test]
+    fn what_a_query_says_is_no_sign_of_a_lost_executor() {
+        let of_task = |error: &str| {
+            classify(&format!("Job failed due to stage 1 failed: {OWN_ERROR}: DataFusionError({error})\n"))
+        };
+        let said = of_task(r#"Execution("can't fetch the \"Connection\" of executor 7")"#);
+        assert_eq!(
+            (said.code, said.message.as_str()),
+            (Code::BadValue, "can't fetch the \"Connection\" of executor 7")
+        );
+        assert_eq!(of_task("ObjectStore(Generic { store: \"S3\" })").code, Code::WorkLost);
+        assert_eq!(of_task("Internal(\"no such executor\")").code, Code::Internal);
     }
 }

@@ -29,7 +29,10 @@ use datafusion::{
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
-use trireme_engine::{Code, Error, Result, plan::TriremeCodec};
+use trireme_engine::{
+    Code, Error, Result,
+    plan::{TriremeCodec, check_travels, distributable},
+};
 use trireme_proto::v1;
 
 use slots::CountedSlots;
@@ -37,6 +40,9 @@ use slots::CountedSlots;
 /// Largest gRPC message between scheduler and executors, bytes. An oversize task launch is taken for executor loss (upstream issue 2290), so
 /// this is generous.
 pub const MAX_MESSAGE_SIZE: usize = 256 * 1024 * 1024;
+
+/// What Ballista says of a job with a task that it can't write, or an executor can't read.
+const REJECTED: &str = "task could not be prepared or was rejected by executor";
 
 /// How the cluster reacts to executors.
 #[derive(Debug, Clone)]
@@ -73,6 +79,8 @@ pub struct Ran {
 pub trait Progress: Send + Sync {
     /// `stages` replaces what was told before of the same attempt.
     fn stages(&self, attempt: u32, stages: Vec<v1::Stage>);
+    /// Whether none of its tasks runs because all slots are taken.
+    fn waits(&self, for_slot: bool);
     /// The attempt was thrown away, for this reason.
     fn discarded(&self, attempt: u32, why: &Error);
 }
@@ -125,6 +133,10 @@ impl Cluster {
             match self.attempt(name, session.clone(), plan.clone(), attempt, progress, cancel).await {
                 Ok(batches) => return Ok(Ran { batches, retries: attempt - 1 }),
                 Err(error) if error.code == Code::WorkLost && attempt <= self.settings.retries => {
+                    // A plan that an executor can't read is rejected by all of them.
+                    if error.message.contains(REJECTED) {
+                        check_travels(&session.state(), &distributable(plan.clone())?)?;
+                    }
                     tracing::warn!(name, attempt, %error, "discarded, running again");
                     progress.discarded(attempt, &error);
                     tokio::select! {

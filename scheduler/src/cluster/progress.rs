@@ -29,6 +29,16 @@ pub fn was_rolled_back(graph: &dyn ExecutionGraph) -> bool {
     })
 }
 
+/// Whether some task runs.
+pub fn has_running_task(graph: &dyn ExecutionGraph) -> bool {
+    graph.stages().values().any(|stage| match stage {
+        ExecutionStage::Running(stage) => {
+            stage.task_infos.iter().any(|task| matches!(task.task_status, task_status::Status::Running(_)))
+        }
+        _ => false,
+    })
+}
+
 /// Partitions of the plan's result, as Ballista split it: it optimizes plans with joins once more, and may change their number.
 pub fn stamped_partitions(graph: &dyn ExecutionGraph) -> Option<usize> {
     graph.stages().values().find_map(|stage| {

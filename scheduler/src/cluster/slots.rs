@@ -57,6 +57,12 @@ impl CountedSlots {
         self.total.lock().values().map(|slots| *slots as usize).sum()
     }
 
+    /// Slots of all registered executors in which no task runs.
+    pub fn free(&self) -> usize {
+        let used: usize = self.used.lock().values().map(|slots| *slots as usize).sum();
+        self.vcores().saturating_sub(used)
+    }
+
     /// Slots that are in use though no task of any of these jobs runs in them.
     pub async fn leaked(&self, jobs: &HashMap<JobId, JobInfoCache>) -> Slots {
         let mut leaked = self.used.lock().clone();

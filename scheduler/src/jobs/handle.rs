@@ -29,6 +29,8 @@ struct Live {
     id: JobId,
     subject: Subject,
     depends_on: Vec<JobId>,
+    /// An earlier scheduler may have begun it.
+    again: bool,
     current: watch::Sender<Arc<Job>>,
     cancelled: CancellationToken,
     why: OnceLock<Why>,
@@ -46,9 +48,15 @@ pub(crate) enum Why {
 impl JobHandle {
     /// A handle for a job that is queued, or is queued again.
     pub(crate) fn new(subject: Subject, id: JobId, record: Record, stop: &CancellationToken) -> Self {
+        Self::begun(subject, id, record, stop, false)
+    }
+
+    /// The same for a job that an earlier scheduler may have begun, if `again`.
+    pub(crate) fn begun(subject: Subject, id: JobId, record: Record, stop: &CancellationToken, again: bool) -> Self {
         Self(Arc::new(Live {
             id,
             subject,
+            again,
             depends_on: record.depends_on,
             current: watch::Sender::new(Arc::new(record.job)),
             cancelled: stop.child_token(),
@@ -59,6 +67,11 @@ impl JobHandle {
     /// The job's id.
     pub fn id(&self) -> &JobId {
         &self.0.id
+    }
+
+    /// Whether an earlier scheduler may have begun the job, or done all of it but to write that down: ask the tables' logs for its id.
+    pub fn is_again(&self) -> bool {
+        self.0.again
     }
 
     /// What the job is about.
@@ -77,7 +90,7 @@ impl JobHandle {
     }
 
     /// Changes what the job says of itself: `outcome`, `phase`, `stages`, `metrics`, `raw_version`, `raw_versions`, `delta_version`, `answer`,
-    /// `answer_rows`, `quarantine`, `checks` and `schema`. Changes to all else are undone, for they are not the work's to make; `spec` and `parts` look empty here.
+    /// `answer_rows`, `quarantine`, `checks`, `schema` and `skipped`. Changes to all else are undone, for they are not the work's to make; `spec` and `parts` look empty here.
     /// Watchers see the change at once, or the latest of several; the journal a little later. A job that has ended does not change.
     pub fn update(&self, change: impl FnOnce(&mut Job)) {
         self.0.current.send_if_modified(|current| {
@@ -117,6 +130,7 @@ impl JobHandle {
                 quarantine: job.quarantine.take(),
                 checks: std::mem::take(&mut job.checks),
                 schema: job.schema.take(),
+                skipped: std::mem::take(&mut job.skipped),
                 ..fixed
             };
             true

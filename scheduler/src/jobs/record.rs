@@ -140,6 +140,7 @@ mod tests {
             quarantine: None,
             checks: vec![],
             schema: None,
+            skipped: vec![],
             spec: Some(JobSpec {
                 spec: Some(Spec::Download(Download {
                     source: "vendor.reviews".into(),

@@ -135,7 +135,7 @@ impl Shared {
             answer_rows: 0,
             ..job
         };
-        Some(JobHandle::new(subject, id, record, &self.stop))
+        Some(JobHandle::begun(subject, id, record, &self.stop, true))
     }
 
     /// Removes jobs that are older than the retention time and have ended.

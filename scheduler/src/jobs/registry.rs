@@ -365,6 +365,7 @@ pub(super) fn without_answer(job: &Job) -> Job {
         quarantine: job.quarantine.clone(),
         checks: job.checks.clone(),
         schema: job.schema.clone(),
+        skipped: job.skipped.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lives of jobs: waiting, running, ending. One task leads each job from its first state to its last.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use tokio::{
@@ -21,6 +21,10 @@ use super::{
     subject::label,
     subject::located,
 };
+
+/// Time before the end of a job is written again, at first and at most.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What others see of a job.
 pub(crate) type Seen = watch::Receiver<Arc<Job>>;
@@ -179,17 +183,29 @@ impl Shared {
         self.finish(ending).await;
     }
 
-    /// Writes down that a job has ended, then says so.
+    /// Writes down that a job has ended, then says so. It has not ended before that is written: until then its place is not given up, and nobody is
+    /// told, so that a scheduler that dies meanwhile leaves a job that nothing came after, which the next one may run again.
     async fn finish(&self, ending: Ending) {
         let id = ending.handle().id().clone();
         let record = ending.handle().record(&ending.job);
-        if let Err(error) = self.journal.write(&id, &record).await {
-            // The next scheduler would run the job again, which changes nothing.
-            tracing::error!(job = %id, %error, "can't write the end of a job into the journal");
+        let mut wait = FIRST_WAIT;
+        while let Err(error) = self.journal.write(&id, &record).await {
+            tracing::error!(job = %id, %error, "can't write the end of a job into the journal; it is tried again");
+            ending.handle().phase("waits for storage, to write down how it ended");
+            if timeout(wait, self.stop.cancelled()).await.is_ok() {
+                return;
+            }
+            wait = LONGEST_WAIT.min(wait * 2);
         }
         let job = ending.publish();
         let error = job.error.as_ref().map(|error| format!("{}: {}", error.code, error.message));
-        tracing::info!(job = %id, kind = job.kind, name = job.name, state = job.state().as_str_name(), error, "job ended");
+        let state = job.state().as_str_name();
+        match job.state() {
+            JobState::Failed => {
+                tracing::error!(job = %id, kind = job.kind, name = job.name, state, error, "job failed")
+            }
+            _ => tracing::info!(job = %id, kind = job.kind, name = job.name, state, error, "job ended"),
+        }
         self.retire(&id, &job);
     }
 }
@@ -280,6 +296,7 @@ fn outcome(parts: &[Arc<Job>]) -> Outcome {
         () if has(Outcome::Applied) => Outcome::Applied,
         () if has(Outcome::AlreadyApplied) => Outcome::AlreadyApplied,
         () if has(Outcome::AlreadyCurrent) => Outcome::AlreadyCurrent,
+        () if has(Outcome::NothingDelivered) => Outcome::NothingDelivered,
         () => Outcome::Unspecified,
     }
 }

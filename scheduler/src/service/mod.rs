@@ -20,8 +20,8 @@ use tonic::{
 };
 use trireme_engine::{Code, Error, Result, SourceName, TableName};
 use trireme_proto::v1::{
-    DescribeTableResponse, RawVersion, SchemaReport, Source, Table, TableCommit, catalog_server::CatalogServer,
-    jobs_server::JobsServer, query_server::QueryServer, raw_server::RawServer,
+    DescribeTableResponse, MarkVersionRequest, RawVersion, SchemaReport, Source, Table, TableCommit, VersionMark,
+    catalog_server::CatalogServer, jobs_server::JobsServer, query_server::QueryServer, raw_server::RawServer,
 };
 
 use crate::{
@@ -66,6 +66,8 @@ pub trait RawReader: Send + Sync + 'static {
         source: &SourceName,
         version: Option<&trireme_engine::RawVersion>,
     ) -> Result<SchemaReport>;
+    /// Says what is to become of a version. Errors: `SourceNotFound`, `VersionNotFound`, `InvalidSpec` where it can't be said.
+    async fn mark_version(&self, request: &MarkVersionRequest) -> Result<VersionMark>;
 }
 
 /// Read-only SQL.

@@ -42,13 +42,27 @@ impl Query for Service {
             let error = Error::new(Code::ResourcesExhausted, format!("{MOST_QUERIES} queries run already"));
             status(error.hint("try again when one has ended"))
         })?;
-        let rows = self.sql.sql(&request.get_ref().sql).await.map_err(status)?;
+        let rows = self.sql.sql(&request.get_ref().sql).await.map_err(|error| {
+            log(&error);
+            status(error)
+        })?;
         let answer = Answer::new(rows, slot).map_err(|error| status(error.into()))?;
         let messages = stream::try_unfold(answer, |mut answer| async move {
             let next = answer.next().await?;
             Ok(next.map(|ipc| (SqlResponse { ipc }, answer)))
         });
         Ok(Response::new(until(messages.boxed(), self.shutdown.clone())))
+    }
+}
+
+/// What is the scheduler's failure is an error in its log; what is wrong with the SQL is its caller's business.
+fn log(error: &Error) {
+    let (code, message) = (error.code.as_str(), error.message.as_str());
+    match error.code {
+        Code::InvalidSql | Code::InvalidSpec | Code::TableNotFound => {
+            tracing::info!(code, message, "a query is refused")
+        }
+        _ => tracing::error!(code, message, "a query failed"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 use trireme_proto::v1::{
     DescribeVersionRequest, ListSourcesRequest, ListSourcesResponse, ListVersionsRequest, ListVersionsResponse,
-    SchemaReport, raw_server::Raw,
+    MarkVersionRequest, MarkVersionResponse, SchemaReport, raw_server::Raw,
 };
 
 use super::{RawReader, status};
@@ -37,5 +37,13 @@ impl Raw for Service {
         let version = (!version.is_empty()).then(|| version.parse()).transpose().map_err(status)?;
         let report = self.0.describe_version(&source, version.as_ref()).await.map_err(status)?;
         Ok(Response::new(report))
+    }
+
+    async fn mark_version(
+        &self,
+        request: Request<MarkVersionRequest>,
+    ) -> Result<Response<MarkVersionResponse>, Status> {
+        let mark = self.0.mark_version(request.get_ref()).await.map_err(status)?;
+        Ok(Response::new(MarkVersionResponse { mark: Some(mark) }))
     }
 }

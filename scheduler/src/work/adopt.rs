@@ -2,11 +2,15 @@
 
 use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName,
-    raw::{Adoption, Manifest, RawFormat, adopt_outcomes, adopt_plan},
+    raw::{Adoption, GivenOptions, Manifest, RawFormat, TextOptions as ReadOptions, adopt_outcomes, adopt_plan},
 };
-use trireme_proto::v1::{Adopt, Outcome};
+use trireme_proto::v1::{Adopt, Outcome, SourceRef};
 
-use super::{Worker, download::format_of, report::metrics};
+use super::{
+    Worker,
+    download::{format_of, options_of},
+    report::metrics,
+};
 use crate::jobs::JobHandle;
 
 /// What the manifest of an adopted version says it was read from.
@@ -23,6 +27,7 @@ pub enum Readable {
 impl Worker {
     pub(super) async fn check_adopt(&self, adopt: &Adopt) -> Result<()> {
         let (source, version) = named(adopt)?;
+        options_of(adopt.text.as_ref()).over(&ReadOptions::default())?;
         self.adoptable(&source, version.as_ref()).await.map(|_| ())
     }
 
@@ -39,7 +44,8 @@ impl Worker {
                 return Ok(());
             }
         };
-        let manifest = self.adopt_version(&source, &version, format_of(adopt.format), job).await?;
+        let given = options_of(adopt.text.as_ref());
+        let manifest = self.adopt_version(&source, &version, format_of(adopt.format), &given, job).await?;
         job.update(|job| {
             job.outcome = Outcome::Applied.into();
             job.raw_version = manifest.version.to_string();
@@ -57,12 +63,15 @@ impl Worker {
         &self,
         source: &SourceName,
         version: Option<&RawVersion>,
-        format: i32,
+        reference: &SourceRef,
         job: &JobHandle,
     ) -> Result<Manifest> {
         match self.readable(source, version).await? {
             Readable::Published(manifest) => Ok(*manifest),
-            Readable::Files(version) => self.adopt_version(source, &version, format_of(format), job).await,
+            Readable::Files(version) => {
+                let (format, given) = (format_of(reference.format), options_of(reference.text.as_ref()));
+                self.adopt_version(source, &version, format, &given, job).await
+            }
         }
     }
 
@@ -100,11 +109,14 @@ impl Worker {
         source: &SourceName,
         version: &RawVersion,
         format: Option<RawFormat>,
+        given: &GivenOptions,
         job: &JobHandle,
     ) -> Result<Manifest> {
         job.update(|job| job.raw_version = version.to_string());
         let (split_size, copy) = (self.settings.split_size, self.settings.copy);
-        let mut adoption = Adoption::begin(&self.zone, source, version, format, split_size, copy).await?;
+        let options = given.over(&ReadOptions::default())?;
+        let mut adoption =
+            Adoption::begin(&self.zone, source, version, format, options.clone(), split_size, copy).await?;
         let session = self.sessions.open(adoption.bytes())?;
         loop {
             let tasks = adoption.due();
@@ -115,7 +127,9 @@ impl Worker {
             adoption.done(adopt_outcomes(&rows)?)?;
         }
         let (parts, format) = adoption.finish()?;
+        given.check_format(format, &format!("{source}@{version}"))?;
         let manifest = Manifest::new(source.clone(), version.clone(), ORIGIN.to_string(), format, parts);
+        let manifest = manifest.with_options(options);
         match self.zone.publish(&manifest).await {
             Ok(()) => Ok(manifest),
             // Another job adopted it meanwhile; its manifest is about the same bytes.

@@ -1,40 +1,48 @@
 //! Loads and merges: raw → expressions → data files → one commit.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Instant,
 };
 
 use datafusion::{
+    arrow::datatypes::Schema,
+    common::DFSchema,
     datasource::provider_as_source,
     functions_window::expr_fn::row_number,
-    logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
+    logical_expr::{EmptyRelation, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit},
     prelude::SessionContext,
 };
 use deltalake_core::kernel::{Add, StructType};
 use object_store::ObjectStoreExt;
 use parking_lot::Mutex;
 use trireme_engine::{
-    Code, Error, Result, TableName,
+    Code, Error, RawVersion, Result, SourceName, TableName,
     delta::{
-        Clauses, CommitLabel, Committed, DataFiles, DeltaWriteExec, SchemaPolicy, Table, Txn, WriteOutcome, WriteSpec,
-        commit, feature, quarantine, schema,
+        Clauses, CommitLabel, Committed, Content, DataFiles, Delivery, DeltaWriteExec, JobCommits, SchemaPolicy, Table,
+        WriteOutcome, WriteSpec,
+        clauses::{IS_CURRENT, VALID_FROM, VALID_TO},
+        commit, feature, nulls, quarantine, schema,
         write::{KEEP_COLUMN, LATEST_COLUMN, REASON_COLUMN, is_hidden, sort_partitions},
     },
+    names::OURS,
     raw::{Manifest, RawTable, Tells, infer_plan, inferred_schema, known_columns},
     sql,
+    storage::in_folder,
 };
 use trireme_proto::v1::{OnBadRecord, Outcome, SchemaEvolution, TableSpec};
 
 use super::{
     Worker,
     clauses::{self, check_properties, clauses_of},
+    download::options_of,
+    failures::{Failures, is_of_delivery, refuse_older, skipped},
     merge::Searched,
     quality::{self, Columns, Counted, told_rows},
     report::{metrics, sum},
     source_of,
-    versions::newest_id,
+    versions::Wanted,
 };
 use crate::jobs::JobHandle;
 
@@ -63,31 +71,74 @@ pub struct Application<'a> {
     pub clauses: Clauses,
 }
 
+impl Application<'_> {
+    /// The version that is applied: its place in the order, which may not be what is read there.
+    pub fn version(&self) -> &RawVersion {
+        self.label.delivery.as_ref().map_or(&self.manifest.version, |delivery| &delivery.version)
+    }
+
+    /// Whether the delivery has no record.
+    fn is_empty(&self) -> bool {
+        self.manifest.records() == Some(0)
+    }
+}
+
 impl Worker {
     pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
-        let versions = self.versions(spec, job).await?;
-        if mode == Mode::Load && versions.len() > 1 {
-            return Err(Error::new(
-                Code::InvalidSpec,
-                format!("table {} can be loaded from one version only", spec.table),
-            )
-            .hint("a load replaces all rows; `trireme merge` applies several versions"));
+        let name: TableName = spec.table.parse()?;
+        let table = Table::open(&self.storage, &name).await?;
+        let content = match &table {
+            Some(table) => Content::of(table).await?,
+            None => Content::default(),
+        };
+        let own = self.done_before(table.as_ref(), job).await?;
+        if mode == Mode::Load
+            && let Some((version, _)) = own.own.first()
+        {
+            // All of it was done, but that could not be written down.
+            let version = *version as i64;
+            job.update(|job| {
+                job.outcome = Outcome::Applied.into();
+                job.delta_version = version;
+            });
+            return Ok(());
         }
-        let count = versions.len();
+        let mut plan =
+            self.versions(spec, table.as_ref().map(|table| (table, &content)), mode == Mode::Merge, &own, job).await?;
+        if mode == Mode::Load {
+            refuse_older(&name, &own, job)?;
+            if plan.wanted.len() > 1 {
+                return Err(Error::new(
+                    Code::InvalidSpec,
+                    format!("table {} can be loaded from one version only", spec.table),
+                )
+                .hint("a load replaces all rows; `trireme merge` applies several versions"));
+            }
+        }
         // A job that is run again after a crash tells what it does now: what it had told may have been half of it.
         job.update(|job| {
             (job.quarantine, job.checks, job.schema) = (None, Vec::new(), None);
             job.raw_versions.clear();
+            job.skipped = plan.left_out.iter().map(|(version, mark)| skipped(version, mark)).collect();
         });
+        let wanted = std::mem::take(&mut plan.wanted);
         // Of several versions the counts are added up, and those before one that fails stay.
-        let mut counts = None;
-        for (at, manifest) in versions.into_iter().enumerate() {
-            let version = manifest.version.to_string();
+        let (mut counts, mut failures, count) = (None, Failures::default(), wanted.len());
+        let mut goes_back = !own.own.is_empty();
+        for (at, wanted) in wanted.into_iter().enumerate() {
+            if wanted.follows && !goes_back {
+                continue;
+            }
+            let version = wanted.version.clone();
+            if own.own.iter().any(|(_, merged)| merged.as_ref() == Some(&version)) {
+                plan.is_done(&version);
+                continue;
+            }
             job.update(|job| {
-                job.raw_version.clone_from(&version);
+                job.raw_version = version.to_string();
                 job.metrics = None;
             });
-            let applied = self.apply_version(spec, mode, manifest, job).await;
+            let applied = self.apply_version(spec, mode, wanted, plan.passed_by(&version), job).await;
             job.update(|job| {
                 counts = sum(counts, job.metrics);
                 job.metrics = counts;
@@ -95,36 +146,86 @@ impl Worker {
                     job.outcome = Outcome::Applied.into();
                 }
             });
-            applied.map_err(|error| match count {
-                1 => error,
-                _ => {
-                    Error { message: format!("version {version} ({} of {count}): {}", at + 1, error.message), ..error }
+            match applied {
+                Ok(landed) => {
+                    plan.is_done(&version);
+                    goes_back |= landed;
+                    failures.passed_by(&version);
                 }
-            })?;
+                Err(error) => {
+                    plan.has_failed(&version);
+                    let goes_on = mode == Mode::Merge && spec.history.is_none() && is_of_delivery(error.code);
+                    failures.push(version, at + 1, error);
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
         }
-        Ok(())
+        failures.into_result(spec, count)
     }
 
-    /// Applies one version in one commit, unless it was applied before.
-    async fn apply_version(&self, spec: &TableSpec, mode: Mode, manifest: Manifest, job: &JobHandle) -> Result<()> {
+    /// What a job that an earlier scheduler may have begun has done already.
+    async fn done_before(&self, table: Option<&Table>, job: &JobHandle) -> Result<JobCommits> {
+        match table {
+            Some(table) if job.is_again() => JobCommits::of(table, job.id().as_str(), job.id().moment()).await,
+            _ => Ok(JobCommits::default()),
+        }
+    }
+
+    /// Applies one version in one commit, unless it was applied before; whether it was committed.
+    async fn apply_version(
+        &self,
+        spec: &TableSpec,
+        mode: Mode,
+        wanted: Wanted,
+        passed: Option<RawVersion>,
+        job: &JobHandle,
+    ) -> Result<bool> {
         let started = Instant::now();
         let name: TableName = spec.table.parse()?;
-        let txn = txn(spec, mode, &manifest);
-        if let Some(table) = Table::open(&self.storage, &name).await?
-            && table.applied(&txn.app_id).await? == Some(txn.version)
+        let source: SourceName = source_of(spec)?.source.parse()?;
+        let mut digest = digest(spec, mode);
+        if wanted.read != wanted.version {
+            digest = format!("{digest} by {}", wanted.read);
+        }
+        let delivery = Delivery {
+            source: source.clone(),
+            version: wanted.version.clone(),
+            digest,
+            replaces: mode == Mode::Load,
+            passed,
+            force: spec.force,
+        };
+        let table = Table::open(&self.storage, &name).await?;
+        if let Some(table) = &table
+            && !spec.force
+            && delivery.is_applied(table, &Content::of(table).await?).await?
         {
             already_applied(job, table.version());
-            return Ok(());
+            return Ok(false);
         }
-        let newest = Txn { app_id: newest_id(&manifest.source), version: txn.version };
-        let (job_id, txn, newest) = (job.id().to_string(), Some(txn), Some(newest));
+        let manifest = match wanted.manifest {
+            Some(manifest) => manifest,
+            None => self.zone.get(&source, Some(&wanted.read)).await?,
+        };
+        let given = options_of(source_of(spec)?.text.as_ref());
+        given.check_format(manifest.format, &format!("{}@{}", manifest.source, manifest.version))?;
+        let options = given.over(&manifest.options)?;
+        let manifest = manifest.read_with(options)?;
         let sort_by = spec.sort_by.clone();
-        let label = CommitLabel { job_id, txn, newest, sort_by, ..CommitLabel::default() };
+        let label =
+            CommitLabel { job_id: job.id().to_string(), delivery: Some(delivery), sort_by, ..CommitLabel::default() };
         let session = self.sessions.open(manifest.text_bytes())?;
-        let clauses = clauses_of(spec, Some(&manifest.version))?;
+        let clauses = clauses_of(spec, Some(&wanted.version))?;
         let mut application = Application { spec, mode, name, manifest, label, session, job, clauses };
-
-        let written = self.write_source(&application).await?;
+        let written = match self.write_source(&application).await {
+            Ok(written) => written,
+            Err(error) if application.is_empty() && is_of_delivery(error.code) => {
+                return self.apply_nothing(&mut application, table, error, started).await;
+            }
+            Err(error) => return Err(error),
+        };
         let mut attempt = 1;
         loop {
             application.label.execution = started.elapsed();
@@ -133,16 +234,11 @@ impl Worker {
                 Ok(committed) if committed.already_applied => {
                     self.discard(&application, &written).await;
                     already_applied(job, committed.version);
-                    return Ok(());
+                    return Ok(false);
                 }
                 Ok(committed) => {
-                    job.update(|job| {
-                        job.outcome = Outcome::Applied.into();
-                        job.delta_version = committed.version as i64;
-                        job.raw_versions.push(application.manifest.version.to_string());
-                    });
-                    commit::checkpoint_when_due(&self.storage, &application.name, committed.version).await;
-                    return Ok(());
+                    self.has_landed(&application, committed).await;
+                    return Ok(true);
                 }
                 // The files with the source's rows are good whatever the table is by now: only what depends on the table is done again.
                 Err(error) if matches!(error.code, Code::Conflict | Code::WorkLost) && attempt < ATTEMPTS => {
@@ -161,13 +257,75 @@ impl Worker {
         }
     }
 
+    async fn has_landed(&self, application: &Application<'_>, committed: Committed) {
+        let Application { name, job, .. } = application;
+        job.update(|job| {
+            job.outcome = Outcome::Applied.into();
+            job.delta_version = committed.version as i64;
+            job.raw_versions.push(application.version().to_string());
+        });
+        commit::checkpoint_when_due(&self.storage, name, committed.version).await;
+    }
+
+    /// Applies a delivery without a record, whose columns nobody knows: the table stays what it is, or is emptied by a load. Without a table there is
+    /// nothing to be done; a delivery with a record will make it.
+    async fn apply_nothing(
+        &self,
+        application: &mut Application<'_>,
+        table: Option<Table>,
+        why: Error,
+        started: Instant,
+    ) -> Result<bool> {
+        let (mode, job) = (application.mode, application.job);
+        if application.clauses.deletes_absent {
+            return Err(Error::new(
+                why.code,
+                format!("{}@{} has no record, and not even columns", application.manifest.source, application.version()),
+            )
+            .hint("`when_not_matched_by_source: delete` would delete every row of the table; give the source a `schema:` if that is meant"));
+        }
+        tracing::info!(table = %application.name, version = %application.version(), %why, "a delivery has no record");
+        let mut table = match table {
+            Some(table) => table,
+            None => {
+                job.update(|job| job.outcome = Outcome::NothingDelivered.into());
+                return Ok(false);
+            }
+        };
+        let mut attempt = 1;
+        let committed = loop {
+            job.phase("commit");
+            application.label.execution = started.elapsed();
+            let removed = if mode == Mode::Load { table.files()?.len() } else { 0 };
+            let committed = match mode {
+                Mode::Load => commit::overwrite(&table, &table.schema(), Vec::new(), &application.label).await,
+                Mode::Merge => commit::nothing(&table, &application.label).await,
+            };
+            match committed {
+                Ok(committed) if !committed.already_applied => {
+                    count(job, 0, removed as u64, 0);
+                    break committed;
+                }
+                Ok(committed) => {
+                    already_applied(job, committed.version);
+                    return Ok(false);
+                }
+                Err(error) if error.code == Code::Conflict && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+            table = table.reload().await?;
+        };
+        self.has_landed(application, committed).await;
+        Ok(true)
+    }
+
     /// Raw → expressions → uncommitted files, with the checks that need no other table.
     async fn write_source(&self, application: &Application<'_>) -> Result<Written> {
         let Application { spec, name, manifest, session, job, clauses, .. } = application;
         let (rows, counted) = self.source_rows(application).await?;
         let mut columns = sql::result_schema(&session.state(), &rows)?;
         columns.fields = columns.fields.iter().filter(|field| !is_hidden(field.name())).cloned().collect();
-        let incoming = schema::to_delta(&columns)?;
+        let mut incoming = schema::to_delta(&columns)?;
         let policy = match SchemaEvolution::try_from(spec.schema_evolution).unwrap_or_default() {
             SchemaEvolution::Unspecified => SchemaPolicy::Same,
             SchemaEvolution::AddColumns => SchemaPolicy::AddColumns,
@@ -175,6 +333,10 @@ impl Worker {
         // A schema that can't be is refused before the work; the commit looks again at the table as it is then.
         let table = Table::open(&self.storage, name).await?;
         check_properties(name, spec, table.as_ref())?;
+        if let Some(table) = &table {
+            feature::check_writable(table, true)?;
+            incoming = schema::with_zones_of(&table.schema(), &incoming)?;
+        }
         let completed = clauses.complete(name, table.as_ref().map(|table| table.schema()).as_deref(), &incoming)?;
         let merged = match &table {
             Some(table) => schema::reconcile(name, &table.schema(), &completed, policy)?,
@@ -182,6 +344,11 @@ impl Worker {
         };
         self.check_clauses(application, clauses, table.as_ref(), &incoming, &merged)?;
         let mut write = WriteSpec::new(&self.storage, name, &incoming, &spec.primary_key);
+        // Of a merge by clauses it is told later which rows come into the table.
+        if clauses.is_upsert() {
+            write = write.for_table(&merged);
+        }
+        let required = nulls::required(&merged);
         write.settings = self.write_settings();
         write.checks = counted.len();
         write.bad_rows = self.bad_rows(application)?;
@@ -225,9 +392,9 @@ impl Worker {
         let quality = self.check_quality(application, &outcome, &counted);
         let bad = Mutex::new(outcome.bad_files.clone());
         // Of several rows with one key `order_by` has left one; without a key there is nothing to be unique.
-        let unique = spec.primary_key.is_empty() || !spec.order_by.is_empty();
+        let unique = spec.primary_key.is_empty() || order_by(spec)?.is_some();
         let searched = Mutex::new(Searched::new(unique));
-        let written = Written { outcome, incoming, policy, bad, searched };
+        let written = Written { outcome, incoming, policy, required, bad, searched };
         let checked = match quality {
             Ok(()) => written.outcome.check_keys(name),
             Err(error) => Err(error),
@@ -246,7 +413,15 @@ impl Worker {
             "" => None,
             ddl => Some(sql::parse_schema(ddl)?),
         };
-        let schema = match known_columns(&self.zone, manifest, declared.as_ref()).await? {
+        let known = match known_columns(&self.zone, manifest, declared.as_ref()).await {
+            // Nobody knows the columns of what is not there; the table's are right for no row.
+            Err(error) if error.code == Code::EmptySource && manifest.records() == Some(0) => {
+                let table = Table::open(&self.storage, &application.name).await?.ok_or(error)?;
+                return Ok((no_rows(&table, spec)?, Vec::new()));
+            }
+            known => known?,
+        };
+        let schema = match known {
             Some(schema) => schema,
             None => {
                 let lenient = spec.on_bad_record() == OnBadRecord::Quarantine;
@@ -262,7 +437,8 @@ impl Worker {
         let planned = Columns::plan(&session.state(), &schema, spec)?;
         check_key_names(spec, &planned.columns)?;
         let tells = planned.tells(spec);
-        let raw = RawTable::new(self.zone.clone(), manifest.clone(), schema).telling(tells)?;
+        let raw =
+            RawTable::new(self.zone.clone(), manifest.clone(), schema).declared(declared.is_some()).telling(tells);
         let mut scan = LogicalPlanBuilder::scan("raw", provider_as_source(Arc::new(raw)), None)?;
         let (rows, counted) = if tells == Tells::Nothing {
             let mut keep = planned.filter.map(Expr::is_true);
@@ -275,19 +451,20 @@ impl Worker {
         } else {
             told_rows(&session.state(), spec, manifest.format, scan, planned)?
         };
-        if spec.order_by.is_empty() {
-            return Ok((rows.build()?, counted));
-        }
-        let (column, ascending) = order_by(spec)?;
+        let Some((column, greatest)) = order_by(spec)? else { return Ok((rows.build()?, counted)) };
         let schema = rows.schema().clone();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         if !names.iter().any(|name| *name == column && !is_hidden(name)) {
             let names: Vec<&str> = names.into_iter().filter(|name| !is_hidden(name)).collect();
             return Err(Error::new(
                 Code::InvalidSpec,
-                format!("order_by: table {} has no column `{column}`", spec.table),
+                format!("latest_by, earliest_by: table {} has no column `{column}`", spec.table),
             )
             .hint(format!("it has: {}", names.join(", "))));
+        }
+        // A history keeps all of them.
+        if spec.history.is_some() {
+            return Ok((rows.build()?, counted));
         }
         // Rows that are not to be written must not keep others out.
         let has = |name: &str| names.contains(&name);
@@ -296,14 +473,15 @@ impl Worker {
             (false, true) => Some(ident(KEEP_COLUMN)),
             (false, false) => None,
         };
-        // The greatest value wins; with DESC the least. A null never does against a value.
+        // A null never wins against a value.
         let rank = row_number()
             .partition_by(spec.primary_key.iter().map(ident).chain(competes).collect())
-            .order_by(vec![ident(column).sort(!ascending, false)])
+            .order_by(vec![ident(column).sort(!greatest, false)])
             .build()?;
         let names: Vec<Expr> = names.iter().map(|name| ident(*name)).collect();
-        let ranked = rows.window(vec![rank.alias("__rank")])?;
-        let latest = ident("__rank").eq(lit(1_u64)).alias(LATEST_COLUMN);
+        let number = format!("{OURS}rank");
+        let ranked = rows.window(vec![rank.alias(&number)])?;
+        let latest = ident(number).eq(lit(1_u64)).alias(LATEST_COLUMN);
         Ok((ranked.project(names.into_iter().chain([latest]))?.build()?, counted))
     }
 
@@ -311,6 +489,15 @@ impl Worker {
         let Application { name, mode, label, job, .. } = application;
         job.phase("commit");
         let table = Table::open(&self.storage, name).await?;
+        if let Some(table) = &table
+            && !nulls::required(&table.schema()).is_subset(&written.required)
+        {
+            return Err(Error::new(
+                Code::SchemaMismatch,
+                format!("columns of table {name} became NOT NULL while this job ran"),
+            )
+            .hint("run the job again; nothing of it is in the table"));
+        }
         let rows = written.outcome.summary.rows_written;
         let files = written.outcome.files.clone();
         let committed = match (table, mode) {
@@ -355,9 +542,8 @@ impl Worker {
     pub(super) async fn discard_files(&self, name: &TableName, files: &[Add]) {
         let folder = self.storage.table_path(name);
         for add in files {
-            let file = object_store::path::Path::from_iter(
-                folder.parts().chain(object_store::path::Path::from(add.path.as_str()).parts()).collect::<Vec<_>>(),
-            );
+            // The name of a file of ours has no folder in it.
+            let file = in_folder(&folder, &add.path);
             if let Err(error) = self.storage.store().delete(&file).await {
                 tracing::debug!(%file, %error, "an uncommitted file was left behind");
             }
@@ -370,6 +556,8 @@ pub struct Written {
     pub outcome: WriteOutcome,
     pub incoming: StructType,
     pub policy: SchemaPolicy,
+    /// What must have a value was checked for these columns.
+    pub required: BTreeSet<String>,
     /// Files of bad records, until they are handed over to the quarantine's commit.
     pub bad: Mutex<Vec<Add>>,
     /// What is known of the table's rows.
@@ -408,17 +596,33 @@ fn already_applied(job: &JobHandle, version: u64) {
     });
 }
 
-/// What makes two runs the same work: mode, raw version, and everything in the spec that decides about rows.
-fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
+/// No rows of a table's columns, but for those that history adds.
+fn no_rows(table: &Table, spec: &TableSpec) -> Result<LogicalPlan> {
+    let columns = schema::to_arrow(&table.schema())?;
+    let added = [VALID_FROM, VALID_TO, IS_CURRENT];
+    let own = |name: &str| spec.history.is_none() || !added.contains(&name);
+    let fields: Vec<_> = columns.fields().iter().filter(|field| own(field.name())).cloned().collect();
+    let schema = DFSchema::try_from(Schema::new(fields))?;
+    Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::new(schema) }))
+}
+
+/// What makes two runs the same work, beside mode and raw version: everything in the spec that decides about rows.
+fn digest(spec: &TableSpec, mode: Mode) -> String {
     use sha2::{Digest, Sha256};
     let reference = spec.source.clone().unwrap_or_default();
+    // As earlier builds spelled it.
+    let order = match spec.earliest_by.is_empty() {
+        true => spec.order_by.clone(),
+        false => format!("{} DESC", spec.earliest_by),
+    };
     let mut parts = vec![
         spec.columns.join("\u{1f}"),
         spec.primary_key.join("\u{1f}"),
         spec.r#where.clone(),
-        spec.order_by.clone(),
+        order,
         reference.schema,
     ];
+    parts.extend(options_of(reference.text.as_ref()).told());
     parts.extend(quality::digest_parts(spec));
     parts.extend(clauses::digest_parts(spec));
     // It changes no row, so a merge that has it does not apply again what was applied without it; a load that has it is there to sort.
@@ -426,20 +630,13 @@ fn txn(spec: &TableSpec, mode: Mode, manifest: &Manifest) -> Txn {
         parts.push(format!("sort_by:{}", spec.sort_by.join("\u{1f}")));
     }
     let digest = Sha256::digest(parts.join("\u{1e}"));
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let (source, version) = (&manifest.source, &manifest.version);
-    // A load is the table's whole content, so only the last one counts; each merged version counts for itself.
-    let app_id = match mode {
-        Mode::Load => format!("trireme:load:{source}:{digest}"),
-        Mode::Merge => format!("trireme:merge:{source}@{version}:{digest}"),
-    };
-    Txn { app_id, version: version.number() }
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether the filter works before the latest row of each key is chosen. Where rows are to be counted one by one it must not.
 fn filters_first(spec: &TableSpec, manifest: &Manifest, counted: &[Counted]) -> bool {
     let plain = spec.on_bad_record() == OnBadRecord::Unspecified && spec.expect.is_empty() && counted.is_empty();
-    !spec.order_by.is_empty() && manifest.records().is_some() && plain
+    !(spec.order_by.is_empty() && spec.earliest_by.is_empty()) && manifest.records().is_some() && plain
 }
 
 fn check_key_names(spec: &TableSpec, columns: &[Expr]) -> Result<()> {
@@ -455,21 +652,40 @@ fn check_key_names(spec: &TableSpec, columns: &[Expr]) -> Result<()> {
     }
 }
 
-/// Column and direction of `order_by`; ascending: the greatest wins.
-fn order_by(spec: &TableSpec) -> Result<(&str, bool)> {
-    let words: Vec<&str> = spec.order_by.split_whitespace().collect();
-    let (column, ascending) = match words.as_slice() {
-        [column] => (*column, true),
-        [column, direction] if direction.eq_ignore_ascii_case("asc") => (*column, true),
-        [column, direction] if direction.eq_ignore_ascii_case("desc") => (*column, false),
+/// The column that decides which of several rows with one key stays, and whether the greatest does; none where there may be only one.
+pub fn order_by(spec: &TableSpec) -> Result<Option<(&str, bool)>> {
+    let (text, greatest) = match (spec.order_by.as_str(), spec.earliest_by.as_str()) {
+        ("", "") => return Ok(None),
+        (column, "") => (column, true),
+        ("", column) => (column, false),
         _ => {
-            return Err(Error::new(Code::InvalidSpec, format!("order_by: `{}` is not a column", spec.order_by))
-                .hint("give one column of the table, optionally followed by ASC (the greatest wins) or DESC"));
+            return Err(Error::new(
+                Code::InvalidSpec,
+                format!("table {} says twice which row of a key stays", spec.table),
+            )
+            .hint("give one of `latest_by` (or `order_by`) and `earliest_by`"));
+        }
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let column = match words.as_slice() {
+        [column] => *column,
+        // Read as a window's order, DESC keeps the greatest; read as a rule for one value, the least.
+        [column, direction] if ["asc", "desc"].iter().any(|word| direction.eq_ignore_ascii_case(word)) => {
+            return Err(Error::new(Code::InvalidSpec, format!("order_by: `{text}` can be read in two ways")).hint(
+                format!(
+                    "write `latest_by: {column}` (the greatest stays) or `earliest_by: {column}` (the least stays)"
+                ),
+            ));
+        }
+        _ => {
+            return Err(Error::new(Code::InvalidSpec, format!("order_by: `{text}` is not a column")).hint(
+                "give one column of the table: `latest_by: column` keeps the greatest, `earliest_by: column` the least",
+            ));
         }
     };
     if spec.primary_key.is_empty() {
-        return Err(Error::new(Code::InvalidSpec, "order_by without a primary key")
+        return Err(Error::new(Code::InvalidSpec, "latest_by or earliest_by without a primary key")
             .hint("say with `primary_key:` (--pk) which rows are the same"));
     }
-    Ok((column, ascending))
+    Ok(Some((column, greatest)))
 }

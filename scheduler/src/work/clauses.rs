@@ -24,7 +24,7 @@ use trireme_proto::v1::{MergeAction, MergeClause, NotMatchedBySource, TableSpec}
 
 use super::{
     Worker,
-    apply::{Application, Written, properties},
+    apply::{Application, Written, order_by, properties},
     report::metrics,
 };
 use crate::jobs::JobHandle;
@@ -69,9 +69,11 @@ pub fn clauses_of(spec: &TableSpec, version: Option<&RawVersion>) -> Result<Clau
             }
         },
     };
+    let order = order_by(spec)?.map(|(column, greatest)| (column.to_string(), greatest));
     let history = spec.history.as_ref().map(|history| History {
         valid_from: (!history.valid_from.is_empty()).then(|| history.valid_from.clone()),
         at,
+        order,
     });
     let clauses = Clauses {
         matched: if matched.is_empty() { usual.matched } else { matched },

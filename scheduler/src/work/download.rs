@@ -3,12 +3,11 @@
 //! A pattern or a folder is listed by an executor first. Each file is a part, fetched by a task; one that is too large for a task and whose origin sends
 //! ranges is fetched in ranges, by all executors, and joined.
 
-use chrono::Utc;
 use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName,
     raw::{
-        Checksum, Delivered, FetchOutcome, FetchRequest, Fetched, Manifest, Part, Previous, RawFormat, Seen, Slice,
-        download_outcomes, download_plan,
+        Checksum, Delivered, FetchOutcome, FetchRequest, Fetched, GivenOptions, Manifest, Part, Previous, RawFormat,
+        Seen, Slice, TextOptions as ReadOptions, download_outcomes, download_plan,
         fetch::{
             check_credentials_name, is_pattern,
             listing::{ListRequest, Listed, is_current, is_same},
@@ -17,7 +16,7 @@ use trireme_engine::{
         list_plan, listed_files,
     },
 };
-use trireme_proto::v1::{Download, Outcome, RawFormat as FormatSpec};
+use trireme_proto::v1::{Download, Outcome, RawFormat as FormatSpec, TextOptions};
 use url::Url;
 
 use super::{Worker, report::metrics};
@@ -36,11 +35,25 @@ pub fn format_of(spec: i32) -> Option<RawFormat> {
     }
 }
 
+/// What a spec says of its text.
+pub fn options_of(text: Option<&TextOptions>) -> GivenOptions {
+    let Some(text) = text.cloned() else { return GivenOptions::default() };
+    let TextOptions { delimiter, quote, escape, encoding, null_value, header } = text;
+    GivenOptions { delimiter, quote, escape, encoding, null_value, header }
+}
+
+/// Whether nothing tells the format of a file: it has no text, and its name says nothing.
+fn is_untold(wanted: Option<RawFormat>, name: &str, parts: &[Part]) -> bool {
+    wanted.is_none() && RawFormat::of_name(name).is_none() && parts.iter().all(|part| part.text_bytes() == 0)
+}
+
 /// A download's spec, checked.
 struct Wanted {
     source: SourceName,
     from: Url,
     format: Option<RawFormat>,
+    given: GivenOptions,
+    options: ReadOptions,
     credentials: Option<String>,
     checksum: Checksum,
 }
@@ -64,7 +77,12 @@ impl Wanted {
                     .hint("files need none, and object stores take theirs from the executors' environment, such as AWS_ACCESS_KEY_ID; leave `credentials` out"));
             }
         }
-        Ok(Self { source: download.source.parse()?, from, format: format_of(download.format), credentials, checksum })
+        let (format, given) = (format_of(download.format), options_of(download.text.as_ref()));
+        if let Some(format) = format {
+            given.check_format(format, &shown(&from))?;
+        }
+        let options = given.over(&ReadOptions::default())?;
+        Ok(Self { source: download.source.parse()?, from, format, given, options, credentials, checksum })
     }
 }
 
@@ -76,13 +94,13 @@ impl Worker {
     pub(super) async fn download(&self, download: &Download, job: &JobHandle) -> Result<()> {
         self.check_download(download)?;
         let wanted = Wanted::of(download)?;
-        let current = match self.zone.current(&wanted.source).await? {
-            Some(version) => Some(self.zone.get(&wanted.source, Some(&version)).await?),
-            None => None,
-        };
-        // What was read as another format before is read again.
-        let current = current.filter(|current| wanted.format.is_none_or(|format| format == current.format));
-        let version = RawVersion::at(Utc::now());
+        // Also where it was skipped or dropped since: the same bytes again are no news.
+        let current = self.zone.last_delivered(&wanted.source).await?;
+        // What was read as another format before, or in another way, is read again.
+        let current = current.filter(|current| {
+            wanted.format.is_none_or(|format| format == current.format) && current.options == wanted.options
+        });
+        let version = self.zone.next_version(&wanted.source).await?;
         self.zone.download_begins(&wanted.source, &version, &job.id().to_string()).await?;
         let manifest = self.bring(&wanted, &version, current.as_ref(), job).await;
         let manifest = match manifest {
@@ -131,6 +149,7 @@ impl Worker {
             part,
             from: from.to_string(),
             format: wanted.format,
+            options: wanted.options.clone(),
             split_size: self.settings.split_size,
             copy: self.settings.copy,
             allowed: self.settings.allowed_origins.clone(),
@@ -142,15 +161,21 @@ impl Worker {
             slice: Slice::Whole,
         };
         let origin = shown(&wanted.from);
-        let manifest =
-            |format, parts| Manifest::new(wanted.source.clone(), version.clone(), origin.clone(), format, parts);
+        let manifest = |format, parts| -> Result<Manifest> {
+            wanted.given.check_format(format, &origin)?;
+            let manifest = Manifest::new(wanted.source.clone(), version.clone(), origin.clone(), format, parts);
+            Ok(manifest.with_options(wanted.options.clone()))
+        };
         if !is_pattern(&wanted.from) {
             let previous = current.and_then(|current| Previous::of(current, &wanted.from));
             let request = FetchRequest { previous, ..request(0, &wanted.from) };
             let Some(fetched) = self.fetch_all(vec![vec![request]], job).await?.into_iter().next() else {
                 return Ok(None);
             };
-            let mut manifest = manifest(fetched.format, fetched.parts);
+            // An empty file without a telling name is of the format that the one before was of.
+            let untold = is_untold(wanted.format, wanted.from.path(), &fetched.parts);
+            let format = current.filter(|_| untold).map_or(fetched.format, |current| current.format);
+            let mut manifest = manifest(format, fetched.parts)?;
             (manifest.etag, manifest.last_modified) = (fetched.etag, fetched.last_modified);
             return Ok(Some(manifest));
         }
@@ -165,7 +190,9 @@ impl Worker {
             requests.push(request(part, &origin_url(&file.url)?));
         }
         let fetched = self.fetch_all(self.units(&files, requests), job).await?;
-        let Some(format) = one_format(fetched.iter().map(|file| (file.format, file.origin.clone())))? else {
+        let told = fetched.iter().filter(|file| !is_untold(wanted.format, &file.origin, &file.parts));
+        let any = fetched.first().map(|file| file.format);
+        let Some(format) = one_format(told.map(|file| (file.format, file.origin.clone())))?.or(any) else {
             return Err(Error::new(Code::Internal, format!("nothing came of {} files", files.len())));
         };
         let parts = |Fetched { parts, origin, etag, last_modified, .. }: Fetched| {
@@ -176,7 +203,7 @@ impl Worker {
         if current.is_some_and(|current| is_same(&parts, current)) {
             return Ok(None);
         }
-        Ok(Some(manifest(format, parts)))
+        manifest(format, parts).map(Some)
     }
 
     async fn list(&self, wanted: &Wanted, job: &JobHandle) -> Result<Vec<Listed>> {

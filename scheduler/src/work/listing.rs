@@ -1,5 +1,7 @@
 //! What there is: tables and raw versions, as the API shows them.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -7,7 +9,7 @@ use prost_types::Timestamp;
 use trireme_engine::{
     Code, Error, RawVersion, Result, SourceName, Storage, TableName,
     delta::{Table, catalog},
-    raw::{Manifest, RawFormat, RawZone, schema_report},
+    raw::{Manifest, Mark, RawFormat, RawZone, schema_report},
 };
 use trireme_proto::v1;
 
@@ -35,6 +37,24 @@ impl Listing {
         let manifests =
             stream::iter(versions).map(|version| async move { self.zone.get(source, Some(&version)).await });
         manifests.buffered(SIDE_BY_SIDE).try_collect().await
+    }
+}
+
+fn mark_message(mark: &Mark, dropped: bool) -> v1::VersionMark {
+    let version = |version: &Option<RawVersion>| version.as_ref().map(ToString::to_string).unwrap_or_default();
+    let told = match (dropped, mark.reason.as_str()) {
+        (false, _) => mark.told(),
+        (true, "") => "dropped".to_string(),
+        (true, reason) => format!("dropped: {reason}"),
+    };
+    v1::VersionMark {
+        reason: mark.reason.clone(),
+        user: mark.user.clone(),
+        at: DateTime::parse_from_rfc3339(&mark.at).ok().map(|time| timestamp(time.to_utc())),
+        superseded_by: version(&mark.superseded_by),
+        stands_in_for: version(&mark.stands_in_for),
+        dropped,
+        told,
     }
 }
 
@@ -104,7 +124,8 @@ impl RawReader for Listing {
         let names = self.zone.list_sources().await?;
         let sources = stream::iter(names).map(|name| async move {
             let versions = self.versions(&name).await?;
-            let current = self.zone.current(&name).await?;
+            let current = self.zone.get(&name, None).await.ok().map(|manifest| manifest.version);
+            let marks = self.zone.deliveries(&name).await?.marks;
             Ok::<_, Error>(v1::Source {
                 name: name.to_string(),
                 current: current.map(|version| version.to_string()).unwrap_or_default(),
@@ -112,6 +133,7 @@ impl RawReader for Listing {
                 bytes: versions.iter().map(Manifest::bytes).sum(),
                 text_bytes: versions.iter().map(Manifest::text_bytes).sum(),
                 copy_bytes: versions.iter().map(Manifest::copy_bytes).sum(),
+                skipped: marks.values().filter(|mark| mark.leaves_out() && mark.stands_in_for.is_none()).count() as u32,
             })
         });
         sources.buffered(SIDE_BY_SIDE).try_collect().await
@@ -124,8 +146,20 @@ impl RawReader for Listing {
     }
 
     async fn list_versions(&self, source: &SourceName) -> Result<Vec<v1::RawVersion>> {
-        let current = self.zone.current(source).await?;
-        let versions = self.versions(source).await?;
+        let current = self.zone.get(source, None).await.ok().map(|manifest| manifest.version);
+        let found = self.zone.deliveries(source).await?;
+        let mut versions = self.versions(source).await?;
+        let mut marks: BTreeMap<RawVersion, v1::VersionMark> =
+            found.marks.iter().map(|(version, mark)| (version.clone(), mark_message(mark, false))).collect();
+        for version in &found.dropped {
+            if let Some(dropped) =
+                self.zone.dropped(source, version).await?.filter(|_| !found.versions.contains(version))
+            {
+                marks.insert(version.clone(), mark_message(&dropped.mark, true));
+                versions.push(dropped.manifest);
+            }
+        }
+        versions.sort_by(|a, b| b.version.cmp(&a.version));
         if versions.is_empty() {
             // Says which sources there are.
             self.zone.get(source, None).await?;
@@ -157,7 +191,28 @@ impl RawReader for Listing {
                 .find_map(|part| part.compression)
                 .map(|compression| compression.to_string())
                 .unwrap_or_default(),
+            mark: marks.remove(&manifest.version),
         });
         Ok(shown.collect())
+    }
+
+    async fn mark_version(&self, request: &v1::MarkVersionRequest) -> Result<v1::VersionMark> {
+        let (source, version) = (request.source.parse()?, request.version.parse()?);
+        let mark = Mark::new(&request.reason, &request.user);
+        let (mark, dropped) = match request.action() {
+            v1::MarkAction::Skip => (self.zone.skip(&source, &version, mark).await?, false),
+            v1::MarkAction::Unskip => (self.zone.unskip(&source, &version).await?, false),
+            v1::MarkAction::Drop => (self.zone.drop_version(&source, &version, mark).await?, true),
+            v1::MarkAction::Supersede => {
+                let by = request.by.parse()?;
+                (self.zone.supersede(&source, &version, &by, mark).await?, false)
+            }
+            v1::MarkAction::Unspecified => {
+                return Err(Error::new(Code::InvalidSpec, "it is not said what is to become of the version")
+                    .hint("versions are skipped, taken back, dropped or superseded"));
+            }
+        };
+        tracing::info!(%source, %version, action = request.action().as_str_name(), reason = mark.reason, user = mark.user, "a version was marked");
+        Ok(mark_message(&mark, dropped))
     }
 }

@@ -6,6 +6,7 @@ mod adopt;
 mod apply;
 mod clauses;
 mod download;
+mod failures;
 mod listing;
 mod merge;
 mod optimize;
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use trireme_engine::{
     Code, Error, Result, SourceName, Storage, TableName,
     delta::{WriteSettings, catalog},
-    raw::{AllowedOrigins, CopyPolicy, RawZone},
+    raw::{AllowedOrigins, CopyPolicy, RawZone, TextOptions},
     sql,
 };
 use trireme_proto::v1::{Job, JobSpec, Question, SourceRef, TableSpec, job_spec::Spec};
@@ -34,7 +35,7 @@ use crate::{
 
 pub use listing::Listing;
 pub use query::Queries;
-pub use session::Sessions;
+pub use session::{Planning, Sessions};
 
 /// Sizes and limits of the work.
 #[derive(Debug, Clone)]
@@ -89,6 +90,11 @@ impl Worker {
             sql::parse_schema(&reference.schema)?;
         }
         versions::check_versions(reference)?;
+        let given = download::options_of(reference.text.as_ref());
+        given.over(&TextOptions::default())?;
+        if let Some(format) = download::format_of(reference.format) {
+            given.check_format(format, &format!("source {source}"))?;
+        }
         let version = (!reference.version.is_empty()).then(|| reference.version.parse()).transpose()?;
         if version.is_none() && promised.sources.contains(&source) {
             return Ok(());
@@ -138,6 +144,7 @@ impl Work for Worker {
             Some(Spec::Load(load)) => {
                 let spec = table_spec(&load.spec)?;
                 quality::check_spec(spec)?;
+                apply::order_by(spec)?;
                 clauses::refuse_clauses(spec)?;
                 clauses::check_properties(&spec.table.parse()?, spec, None)?;
                 self.check_source(source_of(spec)?, promised).await
@@ -145,6 +152,7 @@ impl Work for Worker {
             Some(Spec::Merge(merge)) => {
                 let spec = table_spec(&merge.spec)?;
                 quality::check_spec(spec)?;
+                apply::order_by(spec)?;
                 if spec.primary_key.is_empty() {
                     return Err(Error::new(
                         Code::InvalidSpec,

@@ -17,6 +17,7 @@ use trireme_engine::{
         quarantine::BadRows,
         write::{KEEP_COLUMN, REASON_COLUMN, check_column},
     },
+    names::{OURS, check_columns},
     raw::{
         Manifest, RawFormat, SchemaReport, Tells,
         places::{BAD_COLUMN, place_fields},
@@ -28,7 +29,7 @@ use trireme_proto::v1::{self, OnBadRecord, OnFailure, TableSpec};
 
 use super::{
     Worker,
-    apply::{Application, Written},
+    apply::{Application, Mode, Written},
 };
 use crate::jobs::JobHandle;
 
@@ -69,6 +70,8 @@ impl Columns {
     pub fn plan(state: &SessionState, raw: &Schema, spec: &TableSpec) -> Result<Self> {
         let filter = (!spec.r#where.is_empty()).then_some(spec.r#where.as_str());
         let (columns, filter) = sql::plan_columns(state, raw, &spec.columns, filter)?;
+        let names: Vec<String> = columns.iter().map(|column| column.schema_name().to_string()).collect();
+        check_columns(&format!("table {}", spec.table), names.iter().map(String::as_str))?;
         let (columns, strict) = sql::take_strict_casts(columns)?;
         let (mut filter, strict_filter) = sql::take_strict_casts(filter.into_iter().collect())?;
         Ok(Self { columns, filter: filter.pop(), strict, strict_filter })
@@ -108,7 +111,7 @@ pub fn told_rows(
     let mut demands = Vec::new();
     let casts = strict_filter.into_iter().map(|cast| (cast, true)).chain(strict.into_iter().map(|cast| (cast, false)));
     for (at, (cast, always)) in casts.enumerate() {
-        let column = format!("__strict_{at}");
+        let column = format!("{OURS}strict_{at}");
         told.push(cast.failure.alias(&column));
         demands.push(Demand { label: cast.label, on_failure: on_cast, failure: ident(column), always });
     }
@@ -235,6 +238,7 @@ impl Worker {
     ) -> Result<()> {
         let Application { spec, name, manifest, job, .. } = application;
         let summary = &outcome.summary;
+        let summary = &delivered(manifest, summary);
         tell(job, name, summary, counted)?;
         let place = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
         for (check, found) in counted.iter().zip(&summary.checks) {
@@ -279,14 +283,18 @@ impl Worker {
         }
         let Application { spec, manifest, label, job, name, .. } = application;
         let table = quarantine::table_of(name)?;
-        let Some(txn) = &label.txn else {
-            return Err(Error::new(Code::Internal, "a load or merge without a transaction"));
+        let Some(delivery) = &label.delivery else {
+            return Err(Error::new(Code::Internal, "a load or merge of no delivery"));
         };
-        // A load's own application id is that of all versions, but each has its own bad records.
-        let (mode, version) = (application.mode, &manifest.version);
-        let app_id = format!("trireme:quarantine:{}:{mode:?}:{}@{version}:{}", spec.table, manifest.source, txn.app_id);
-        let label =
-            commit::CommitLabel { txn: Some(Txn { app_id, version: txn.version }), newest: None, ..label.clone() };
+        // Records are bad once, however often their version is applied again.
+        let (mode, version, source) = (application.mode, &manifest.version, &manifest.source);
+        let work = match mode {
+            Mode::Load => format!("trireme:load:{source}:{}", delivery.digest),
+            Mode::Merge => format!("trireme:merge:{source}@{version}:{}", delivery.digest),
+        };
+        let app_id = format!("trireme:quarantine:{}:{mode:?}:{source}@{version}:{work}", spec.table);
+        let txn = Some(Txn { app_id, version: version.number() });
+        let label = commit::CommitLabel { txn, delivery: None, ..label.clone() };
         let mut attempt = 1;
         let committed = loop {
             match self.append_bad(&table, files.clone(), &label).await {
@@ -321,6 +329,9 @@ impl Worker {
             }
             Some(table) if table.schema().as_ref() == &quarantine::columns()? => {
                 commit::append(&table, files, label).await
+            }
+            Some(table) if table.schema().as_ref() == &quarantine::columns_before()? => {
+                commit::append_evolving(&table, &quarantine::columns()?, files, label).await
             }
             Some(_) => Err(Error::new(Code::SchemaMismatch, format!("table {name} is not a quarantine of ours"))
                 .hint("its columns are others; move that table away, or name yours otherwise")),
@@ -386,6 +397,14 @@ pub fn schema_message(manifest: &Manifest, report: SchemaReport) -> v1::SchemaRe
 }
 
 /// Adds what a write counted to what the job says: it may apply several versions.
+/// Examples with the names of the files as they were delivered.
+fn delivered(manifest: &Manifest, summary: &WriteSummary) -> WriteSummary {
+    let mut summary = summary.clone();
+    let examples = summary.checks.iter_mut().flat_map(|check| &mut check.examples).chain(&mut summary.bad_examples);
+    examples.for_each(|example| *example = manifest.name_delivered(example));
+    summary
+}
+
 fn tell(job: &JobHandle, name: &TableName, summary: &WriteSummary, counted: &[Counted]) -> Result<()> {
     let table = quarantine::table_of(name)?.to_string();
     job.update(|job| {

@@ -39,6 +39,7 @@ struct Unwatched;
 
 impl Progress for Unwatched {
     fn stages(&self, _: u32, _: Vec<Stage>) {}
+    fn waits(&self, _: bool) {}
     fn discarded(&self, _: u32, _: &Error) {}
 }
 

@@ -1,20 +1,20 @@
 //! Questions: one SELECT, whose result replaces its table and is printed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::Schema, ipc::writer::StreamWriter};
 use datafusion::{datasource::provider_as_source, logical_expr::LogicalPlanBuilder};
 use trireme_engine::{
     Code, Error, Result, TableName,
     delta::{
-        CommitLabel, DataFiles, DeltaTableScan, DeltaWriteExec, Table, WriteOutcome, WriteSpec, catalog, commit,
-        schema, write::sort_partitions,
+        CommitLabel, DataFiles, DeltaTableScan, DeltaWriteExec, JobCommits, Table, WriteOutcome, WriteSpec, catalog,
+        commit, feature, nulls, schema, write::sort_partitions,
     },
     sql,
 };
 use trireme_proto::v1::{Outcome, Question};
 
-use super::{Worker, report::metrics};
+use super::{Worker, failures::refuse_older, report::metrics};
 use crate::jobs::JobHandle;
 
 /// Rows of an answer that are kept with the job.
@@ -26,12 +26,28 @@ impl Worker {
     pub(super) async fn question(&self, question: &Question, job: &JobHandle) -> Result<()> {
         let started = std::time::Instant::now();
         let name: TableName = question.table.parse()?;
+        if job.is_again()
+            && let Some(table) = Table::open(&self.storage, &name).await?
+        {
+            let commits = JobCommits::of(&table, job.id().as_str(), job.id().moment()).await?;
+            if let Some((version, _)) = commits.own.first() {
+                return self.answered_before(&name, *version, job).await;
+            }
+            refuse_older(&name, &commits, job)?;
+        }
         let statement = sql::parse_select(&question.sql, &question.sql_file)?;
         let reads = sql::tables_read(&statement)?;
         let (session, bytes_in) = self.session_over(&reads).await?;
         let plan = sql::plan_select(&session.state(), &statement).await?;
         let result = schema::to_delta(&sql::result_schema(&session.state(), &plan)?)?;
         let mut write = WriteSpec::new(&self.storage, &name, &result, &[]);
+        let mut required = BTreeSet::new();
+        if let Some(table) = Table::open(&self.storage, &name).await? {
+            feature::check_writable(&table, true)?;
+            let merged = schema::reconcile(&name, &table.schema(), &result, schema::SchemaPolicy::Replace)?;
+            required = nulls::required(&merged);
+            write = write.for_table(&merged);
+        }
         write.settings = self.write_settings();
         let run = |pass| self.run_plan("median", &session, pass, job);
         let plan = self.with_medians(plan, &session, run).await?;
@@ -53,6 +69,17 @@ impl Worker {
         let mut attempt = 1;
         let (committed, removed) = loop {
             let table = Table::open(&self.storage, &name).await?;
+            if let Some(table) = &table {
+                let merged = schema::reconcile(&name, &table.schema(), &result, schema::SchemaPolicy::Replace)?;
+                if !nulls::required(&merged).is_subset(&required) {
+                    self.discard_files(&name, &written.files).await;
+                    return Err(Error::new(
+                        Code::SchemaMismatch,
+                        format!("columns of table {name} became NOT NULL while this question ran"),
+                    )
+                    .hint("run it again; nothing of it is in the table"));
+                }
+            }
             let removed = match &table {
                 Some(table) => table.files()?.len(),
                 None => 0,
@@ -97,10 +124,27 @@ impl Worker {
         Ok(())
     }
 
+    /// The answer of a question that an earlier scheduler committed, but could not write down.
+    async fn answered_before(&self, name: &TableName, version: u64, job: &JobHandle) -> Result<()> {
+        let table = Table::open_at(&self.storage, name, Some(version)).await?;
+        let table =
+            table.ok_or_else(|| Error::new(Code::Internal, format!("version {version} of table {name} is gone")))?;
+        let rows = catalog::describe(&table)?.rows.unwrap_or_default();
+        let answer = encode(table.arrow_schema()?.as_ref(), &self.read_answer(name, table.files()?).await?)?;
+        job.update(|job| {
+            job.outcome = Outcome::Applied.into();
+            job.delta_version = version as i64;
+            job.answer = answer;
+            job.answer_rows = rows;
+            metrics(job, |metrics| metrics.rows_inserted = rows);
+        });
+        Ok(())
+    }
+
     /// A session that knows these tables, all as they are now, and the bytes of their files.
     pub(super) async fn session_over(
         &self,
-        reads: &std::collections::BTreeSet<TableName>,
+        reads: &BTreeSet<TableName>,
     ) -> Result<(datafusion::prelude::SessionContext, u64)> {
         let mut bytes = 0;
         for name in reads {

@@ -17,6 +17,7 @@ const MEDIANS_IN_PASSES: u64 = 1_000_000;
 /// Tells a job of the stages of one plan, behind those of the plans before it.
 struct StagesOf<'a> {
     job: &'a JobHandle,
+    name: &'a str,
     /// Stages that are final: of earlier plans, and of discarded attempts.
     before: Mutex<Vec<Stage>>,
 }
@@ -27,6 +28,15 @@ impl Progress for StagesOf<'_> {
         all.extend(stages);
         if self.job.snapshot().stages != all {
             self.job.update(|job| job.stages = all);
+        }
+    }
+
+    fn waits(&self, for_slot: bool) {
+        let waiting = format!("{}: waits for a slot", self.name);
+        match (for_slot, self.job.snapshot().phase == waiting) {
+            (true, false) => self.job.phase(waiting),
+            (false, true) => self.job.phase(self.name),
+            _ => {}
         }
     }
 
@@ -84,7 +94,7 @@ impl Worker {
         job: &JobHandle,
     ) -> Result<Vec<RecordBatch>> {
         job.phase(name);
-        let progress = StagesOf { job, before: Mutex::new(job.snapshot().stages.clone()) };
+        let progress = StagesOf { job, name, before: Mutex::new(job.snapshot().stages.clone()) };
         let session = Arc::new(session.clone());
         let ran = self.cluster.run(name, session, plan, &progress, job.cancelled()).await?;
         Ok(ran.batches)

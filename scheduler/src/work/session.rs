@@ -11,40 +11,49 @@ use trireme_engine::{
 
 use crate::cluster::Cluster;
 
-/// Raw or table bytes that are worth a task of their own: a task costs a round trip, so small work gets few.
-const BYTES_WORTH_A_TASK: u64 = 4 << 20;
 /// Bytes of one task, at most about: more tasks than slots, so that a slow one does not hold up the stage.
 const BYTES_OF_A_TASK: u64 = 1 << 30;
 
 /// Bytes of files, in all tasks together, that a join may hold in memory; unpacked they are about four times that.
 const HASHED_BYTES: u64 = 64 << 20;
 
+/// How plans are made.
+#[derive(Debug, Clone)]
+pub struct Planning {
+    /// Time zone of timestamps that have no offset.
+    pub time_zone: String,
+    /// Partitions of a shuffle; 0: as many as the cluster has slots.
+    pub target_partitions: usize,
+    /// Raw or table bytes that are worth a task of their own: a task costs a round trip, so small work gets few.
+    pub task_bytes: u64,
+    /// Bytes of a join's side up to which it goes to every executor whole.
+    pub broadcast_bytes: u64,
+}
+
 /// Makes planning sessions.
 #[derive(Clone)]
 pub struct Sessions {
     cluster: Cluster,
     runtime: Arc<RuntimeEnv>,
-    time_zone: String,
-    /// Partitions of a shuffle; 0: as many as the cluster has slots.
-    target_partitions: usize,
+    planning: Planning,
 }
 
 impl Sessions {
-    /// Sessions over a storage root, with this time zone for timestamps that have no offset.
-    pub fn new(cluster: Cluster, storage: &Storage, time_zone: String, target_partitions: usize) -> Result<Self> {
+    /// Sessions over a storage root.
+    pub fn new(cluster: Cluster, storage: &Storage, planning: Planning) -> Result<Self> {
         let runtime = Arc::new(RuntimeEnv::default());
         runtime.register_object_store(storage.object_store_url()?.as_ref(), storage.store());
-        Ok(Self { cluster, runtime, time_zone, target_partitions })
+        Ok(Self { cluster, runtime, planning })
     }
 
     /// A session without tables, whose plans have as many partitions as `bytes` of input are worth.
     pub fn open(&self, bytes: u64) -> Result<SessionContext> {
-        let slots = match self.target_partitions {
+        let slots = match self.planning.target_partitions {
             0 => self.cluster.vcores().max(1),
             partitions => partitions,
         };
         let large = usize::try_from(bytes.div_ceil(BYTES_OF_A_TASK)).unwrap_or(usize::MAX);
-        let worth = usize::try_from(bytes.div_ceil(BYTES_WORTH_A_TASK)).unwrap_or(usize::MAX);
+        let worth = usize::try_from(bytes.div_ceil(self.planning.task_bytes.max(1))).unwrap_or(usize::MAX);
         self.with_partitions(worth.clamp(1, slots.max(large)))
     }
 
@@ -70,8 +79,14 @@ impl Sessions {
 
     /// A session whose plans have this many partitions.
     pub fn with_partitions(&self, target_partitions: usize) -> Result<SessionContext> {
-        let options =
-            SessionOptions { time_zone: self.time_zone.clone(), target_partitions, ..SessionOptions::default() };
+        let options = SessionOptions {
+            time_zone: self.planning.time_zone.clone(),
+            target_partitions,
+            // A table is cut once it is worth more than two tasks.
+            smallest_split: self.planning.task_bytes.saturating_mul(5) / 2,
+            broadcast_bytes: self.planning.broadcast_bytes,
+            ..SessionOptions::default()
+        };
         Ok(SessionContext::new_with_state(session_state(session_config(&options), self.runtime.clone())?))
     }
 }

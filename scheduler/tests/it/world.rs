@@ -154,6 +154,10 @@ impl RawReader for Fake {
     ) -> Result<v1::SchemaReport> {
         Ok(v1::SchemaReport { source: source.to_string(), ..Default::default() })
     }
+
+    async fn mark_version(&self, request: &v1::MarkVersionRequest) -> Result<v1::VersionMark> {
+        Ok(v1::VersionMark { reason: request.reason.clone(), ..Default::default() })
+    }
 }
 
 /// Rows of the fake's answers in one batch, so that a batch is larger than a message.

@@ -450,7 +450,7 @@ async fn clauses_that_can_not_be_are_refused_with_a_hint() {
         (Clauses { matched: ignored.clone(), inserts: Inserts::None, ..Clauses::default() }, "ignores every row", ""),
         (Clauses { matched: ignored, update: vec!["a".to_string()], ..Clauses::default() }, "updates nothing", ""),
         (
-            Clauses { history: Some(History { valid_from: None, at: 1 }), ..Clauses::default() },
+            Clauses { history: Some(History { valid_from: None, at: 1, order: None }), ..Clauses::default() },
             "is no history",
             "a table of its own",
         ),
@@ -460,7 +460,7 @@ async fn clauses_that_can_not_be_are_refused_with_a_hint() {
         assert!(error.message.contains(message) && error.hint.contains(hint), "{error} {}", error.hint);
     }
     let history = |valid_from: &str| Clauses {
-        history: Some(History { valid_from: Some(valid_from.to_string()), at: 1 }),
+        history: Some(History { valid_from: Some(valid_from.to_string()), at: 1, order: None }),
         ..Clauses::default()
     };
     for (column, message) in [("b", "no timestamp or date"), ("c", "the source does not have")] {

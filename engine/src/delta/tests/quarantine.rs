@@ -109,15 +109,15 @@ async fn every_row_is_written_dropped_superseded_or_put_aside_with_its_text() {
     assert_eq!(again, Committed { version: 0, already_applied: true });
     let told = lake.rows(&quarantine).await;
     assert_eq!(told.len(), 4);
-    let sql = "SELECT byte_offset, line, reason, length(raw), substr(raw, 1, 12), quarantined_at, job_id FROM quarantine.t_sorted ORDER BY 1";
+    let sql = "SELECT byte_offset, line, reason, length(raw), substr(raw, 1, 12), quarantined_at, job_id, file FROM quarantine.t_sorted ORDER BY 1";
     let catalog: BTreeSet<TableName> = [quarantine.clone()].into();
     catalog::register(&lake.session, &lake.storage, &catalog).await.unwrap();
     let told = render(&lake.sql(sql).await.unwrap());
     let expected = [
-        "10|11|field `a`: wrong|3|one|2023-11-14T22:13:20Z|job".to_string(),
-        "20|21|malformed: nor this|4|tw\u{fffd}o|2023-11-14T22:13:20Z|job".to_string(),
-        format!("{long}|{}|malformed: not this|1048576|xxxxxxxxxxxx|2023-11-14T22:13:20Z|job", long + 1),
-        "NULL|NULL|no place|6|{k: 7}|2023-11-14T22:13:20Z|job".to_string(),
+        "10|11|field `a`: wrong|3|one|2023-11-14T22:13:20Z|job|file:///x".to_string(),
+        "20|21|malformed: nor this|4|tw\u{fffd}o|2023-11-14T22:13:20Z|job|file:///x".to_string(),
+        format!("{long}|{}|malformed: not this|1048576|xxxxxxxxxxxx|2023-11-14T22:13:20Z|job|file:///x", long + 1),
+        "NULL|NULL|no place|6|{k: 7}|2023-11-14T22:13:20Z|job|NULL".to_string(),
     ];
     assert_eq!(told.len(), expected.len());
     for line in expected {

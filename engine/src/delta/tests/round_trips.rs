@@ -27,7 +27,10 @@ use proptest::{collection::vec, prelude::*, test_runner::Config};
 
 use super::{Lake, name, render, text};
 use crate::{
-    delta::{CommitLabel, DeltaTableScan, SchemaPolicy, Table, WriteSettings, WriteSpec, catalog, schema},
+    delta::{
+        CommitLabel, DeltaTableScan, SchemaPolicy, Table, WriteSettings, WriteSpec, catalog, scan::FILE_COLUMN, schema,
+        write::KEEP_COLUMN,
+    },
     error::Code,
     plan::TaskScope,
 };
@@ -219,7 +222,7 @@ async fn partitioned_tables_of_others_are_read() {
     );
     let scan = DeltaTableScan::of_table(&Table::require(&lake.storage, &table).await.unwrap()).unwrap();
     let numbered = lake.session.read_table(Arc::new(scan.with_file_column())).unwrap();
-    let numbers = render(&numbered.select_columns(&["__file", "v"]).unwrap().collect().await.unwrap());
+    let numbers = render(&numbered.select_columns(&[FILE_COLUMN, "v"]).unwrap().collect().await.unwrap());
     let files: BTreeSet<_> = numbers.iter().map(|row| row.split('|').next().unwrap().to_string()).collect();
     assert_eq!(files, BTreeSet::from(["0".to_string(), "1".to_string(), "2".to_string()]));
 }
@@ -272,7 +275,7 @@ async fn rows_are_dropped_and_null_keys_are_counted_with_an_example() {
         RecordBatch::try_from_iter_with_nullable([
             ("n", Arc::new(Int64Array::from_iter_values(0..keys.len() as i64)) as ArrayRef, true),
             ("k", Arc::new(StringArray::from(keys)) as ArrayRef, true),
-            ("__keep", Arc::new(BooleanArray::from(keep)) as ArrayRef, true),
+            (KEEP_COLUMN, Arc::new(BooleanArray::from(keep)) as ArrayRef, true),
         ])
         .unwrap()
     };

@@ -60,7 +60,7 @@ async fn replay_history(deliveries: Vec<Delivery>, by_column: bool, vectors: boo
     for (day, rows) in deliveries.iter().enumerate() {
         let moment = 10 * (day as i64 + 1);
         let valid_from = by_column.then(|| "at".to_string());
-        let clauses = Clauses { history: Some(History { valid_from, at: moment }), ..Clauses::default() };
+        let clauses = Clauses { history: Some(History { valid_from, at: moment, order: None }), ..Clauses::default() };
         let batch = delivery(rows);
         // `at` tells nothing here, so that only `v` makes a row another one.
         let batch = batch.project(if by_column { &[0, 1, 2] } else { &[0, 2] }).unwrap();
@@ -161,8 +161,92 @@ async fn nested_values_and_nan_are_told_from_others_in_a_history() {
         .unwrap()
     };
     for (day, last, expected) in [(1, 5, (2, 0)), (2, 5, (0, 0)), (3, 6, (0, 1))] {
-        let clauses = Clauses { history: Some(History { valid_from: None, at: day }), ..Clauses::default() };
+        let clauses =
+            Clauses { history: Some(History { valid_from: None, at: day, order: None }), ..Clauses::default() };
         let counts = lake.merge_by(&table, vec![batch(last)], &["k"], &clauses).await.unwrap();
         assert_eq!((counts.inserted, counts.updated), expected, "day {day}");
+    }
+}
+
+/// A delivery with several rows of a key: key, since when, value; their order is that of the list.
+type Changes = Vec<(i64, Option<i64>, i64)>;
+
+fn changes(rows: &Changes, first: i64) -> RecordBatch {
+    let at = rows.iter().map(|(_, at, _)| *at).collect::<TimestampMicrosecondArray>().with_timezone("UTC");
+    RecordBatch::try_from_iter_with_nullable([
+        ("k", Arc::new(rows.iter().map(|(k, ..)| *k).collect::<Int64Array>()) as ArrayRef, true),
+        ("at", Arc::new(at) as ArrayRef, true),
+        ("lsn", Arc::new(Int64Array::from_iter_values(first..first + rows.len() as i64)) as ArrayRef, true),
+        ("v", Arc::new(rows.iter().map(|(.., v)| *v).collect::<Int64Array>()) as ArrayRef, true),
+    ])
+    .unwrap()
+}
+
+/// Each row by itself, one after the other.
+async fn replay_changes(deliveries: Vec<Changes>, by_column: bool, vectors: bool) {
+    let lake = lake(vectors, false);
+    let table = name("test.changes");
+    let mut past: BTreeMap<i64, Vec<(i64, Option<i64>, i64)>> = BTreeMap::new();
+    for (day, rows) in deliveries.iter().enumerate() {
+        let moment = 100 * (day as i64 + 1);
+        let order = Some(("lsn".to_string(), true));
+        let valid_from = by_column.then(|| "at".to_string());
+        let clauses = Clauses { history: Some(History { valid_from, at: moment, order }), ..Clauses::default() };
+        let batch = changes(rows, moment);
+        let batch = batch.project(if by_column { &[0, 1, 2, 3] } else { &[0, 2, 3] }).unwrap();
+        lake.merge_by(&table, vec![batch.clone()], &["k"], &clauses).await.unwrap();
+        let mut ordered: Vec<(i64, i64, i64)> = Vec::new();
+        for (key, at, value) in rows {
+            let of_key = ordered.iter().filter(|(other, ..)| other == key).count() as i64;
+            let from = if by_column { at.unwrap_or(moment) } else { moment + of_key };
+            ordered.push((*key, from, *value));
+        }
+        ordered.sort_by_key(|(_, from, _)| *from);
+        for (key, from, value) in ordered {
+            let versions = past.entry(key).or_default();
+            match versions.last_mut() {
+                Some(last) if from < last.0 => {}
+                Some(last) if from == last.0 => last.2 = value,
+                last => {
+                    if let Some(last) = last {
+                        last.1 = Some(from);
+                    }
+                    versions.push((from, None, value));
+                }
+            }
+        }
+        lake.rows(&table).await;
+        let sql =
+            format!("SELECT k, CAST(valid_from AS bigint) a, CAST(valid_to AS bigint) b, is_current, v FROM {table}");
+        let found = render(&lake.sql(&sql).await.unwrap());
+        let mut expected: Vec<String> = past
+            .iter()
+            .flat_map(|(key, versions)| {
+                versions.iter().map(move |(from, to, value)| {
+                    let to_text = to.map_or("NULL".to_string(), |to| to.to_string());
+                    format!("{key}|{from}|{to_text}|{}|{value}", to.is_none())
+                })
+            })
+            .collect();
+        expected.sort();
+        assert_eq!(found, expected, "day {day}");
+        // The same once more changes nothing.
+        let counts = lake.merge_by(&table, vec![batch], &["k"], &clauses).await.unwrap();
+        assert_eq!((counts.inserted, counts.ignored), (0, rows.len() as u64), "day {day} again");
+        check_past(&lake, &table).await;
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 8, ..Config::default() })]
+
+    #[test]
+    fn a_history_keeps_every_change_of_a_delivery(
+        deliveries in prop::collection::vec(
+            prop::collection::vec((0i64..3, prop::option::of(0i64..150), 0i64..3), 1..8), 1..4),
+        by_column in any::<bool>(), vectors in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(replay_changes(deliveries, by_column, vectors));
     }
 }

@@ -38,6 +38,7 @@ pub use self::{
 };
 use self::{origin::Origin, transfer::Transfer};
 use super::{
+    dialect::TextOptions,
     intake::CopyPolicy,
     manifest::{Manifest, Part, RawFormat},
     scanner::DEFAULT_SPLIT_SIZE,
@@ -62,6 +63,9 @@ pub struct FetchRequest {
     pub from: String,
     /// Format; told from the name or the first bytes if it is not given.
     pub format: Option<RawFormat>,
+    /// How its text is read.
+    #[serde(default)]
+    pub options: TextOptions,
     /// Bytes of text between splits, about.
     pub split_size: u64,
     /// Whether a seekable copy is written beside it.
@@ -93,6 +97,7 @@ impl FetchRequest {
             part: 0,
             from,
             format: None,
+            options: TextOptions::default(),
             split_size: DEFAULT_SPLIT_SIZE,
             copy: CopyPolicy::default(),
             allowed: AllowedOrigins::all(),

@@ -14,6 +14,7 @@ use crate::{
         upload::Upload,
         zone::RawZone,
     },
+    storage::in_folder,
 };
 
 /// Takes the bytes of one delivered file.
@@ -56,7 +57,7 @@ impl PartSink {
     async fn begin(&mut self) -> Result<()> {
         let Some((format, compression)) = self.intake.told() else { return Ok(()) };
         let name = RawZone::part_name(&self.plan.stem, format, compression);
-        let mut upload = Upload::new(self.store.clone(), self.plan.folder.clone().join(name.as_str()));
+        let mut upload = Upload::new(self.store.clone(), in_folder(&self.plan.folder, &name));
         upload.write(self.first.split().freeze()).await?;
         self.upload = Some((name, upload));
         Ok(())
@@ -83,7 +84,7 @@ impl PartSink {
         }
         let parts = self.intake.parts(&name).await;
         if parts.is_err() {
-            let _ = self.store.delete(&self.plan.folder.clone().join(name.as_str())).await;
+            let _ = self.store.delete(&in_folder(&self.plan.folder, &name)).await;
         }
         parts
     }

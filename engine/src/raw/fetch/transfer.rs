@@ -211,6 +211,7 @@ impl Way<'_> {
                     folder: self.folder.clone(),
                     stem: format!("part-{:05}", request.part),
                     format: request.format,
+                    options: request.options.clone(),
                     split_size: request.split_size,
                     copy: false,
                     cancel: self.cancel.clone(),

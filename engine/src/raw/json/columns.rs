@@ -7,18 +7,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, ListArray,
-        NullBufferBuilder, StringArray, StructArray, new_null_array,
+        Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, Decimal128Array, Float64Array, Int64Array,
+        ListArray, NullBufferBuilder, StringArray, StructArray, new_null_array,
     },
     buffer::{OffsetBuffer, ScalarBuffer},
     compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, FieldRef, Fields},
+    datatypes::{DataType, Decimal128Type, FieldRef, Fields},
 };
 
 use super::lex::{Bad, Lex, Stop, compact, fields, items, literal, number, skip_value, string, unescape, unexpected};
+use super::map::Maps;
 use crate::{
     error::{Code, Error, Result},
-    raw::text::Text,
+    raw::{decimal, text::Text},
 };
 
 /// One column under construction.
@@ -41,6 +42,7 @@ enum Values {
         item: Box<Column>,
         field: FieldRef,
     },
+    Map(Maps),
     Struct(StructColumns),
 }
 
@@ -61,6 +63,7 @@ impl Column {
             DataType::List(field) => {
                 Values::List { offsets: vec![0], item: Box::new(Self::new(field.data_type())?), field: field.clone() }
             }
+            DataType::Map(entries, _) => Values::Map(Maps::new(entries)?),
             DataType::Struct(fields) => Values::Struct(StructColumns::new(fields)?),
             _ if arrow::compute::can_cast_types(&DataType::Utf8, data_type) => {
                 Values::Cast(Text::new(), data_type.clone())
@@ -86,6 +89,7 @@ impl Column {
             Values::Double(values) => values.push(0.0),
             Values::Text(text) | Values::Cast(text, _) => text.end(),
             Values::List { offsets, .. } => offsets.push(offsets.last().copied().unwrap_or(0)),
+            Values::Map(maps) => maps.push_null(),
             Values::Struct(columns) => columns.push_nulls(),
         }
         self.valid.append_null();
@@ -102,6 +106,7 @@ impl Column {
                 offsets.truncate(len + 1);
                 item.truncate(offsets.last().and_then(|end| usize::try_from(*end).ok()).unwrap_or(0));
             }
+            Values::Map(maps) => maps.truncate(len),
             Values::Struct(columns) => columns.truncate(len),
         }
         self.valid.truncate(len);
@@ -150,6 +155,12 @@ impl Column {
                 offsets.push(i32::try_from(item.len()).unwrap_or(i32::MAX));
                 end
             }
+            Values::Map(maps) => {
+                if text.get(at) != Some(&b'{') {
+                    return unexpected(text, at, "an object");
+                }
+                maps.push(text, at, depth)?
+            }
             Values::Struct(columns) => {
                 if text.get(at) != Some(&b'{') {
                     return unexpected(text, at, "an object");
@@ -185,6 +196,7 @@ impl Column {
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
                 Arc::new(ListArray::new(field.clone(), offsets, items, self.valid.finish()))
             }
+            Values::Map(maps) => maps.finish(self.valid.finish(), bad),
             Values::Struct(columns) => Arc::new(columns.finish(len, &mut self.valid, bad)),
         }
     }
@@ -214,6 +226,7 @@ pub(crate) fn cast_text(strings: &ArrayRef, to: &DataType, bad: &mut Vec<BadRow>
         bad.push(BadRow { row: 0, bad: Bad { at: 0, what: error.to_string(), path: Vec::new() } });
         return new_null_array(to, strings.len());
     };
+    let cast = with_exponents(strings, cast);
     // The error tells of the first only.
     let mut first = Some(error.to_string());
     for row in (0..cast.len()).filter(|row| cast.is_null(*row) && strings.is_valid(*row)) {
@@ -225,6 +238,20 @@ pub(crate) fn cast_text(strings: &ArrayRef, to: &DataType, bad: &mut Vec<BadRow>
         bad.push(BadRow { row, bad: Bad { at: 0, what, path: Vec::new() } });
     }
     cast
+}
+
+/// Decimals with those that only another parser takes.
+fn with_exponents(strings: &ArrayRef, cast: ArrayRef) -> ArrayRef {
+    let (Some(texts), Some(decimals)) = (strings.as_string_opt::<i32>(), cast.as_primitive_opt::<Decimal128Type>())
+    else {
+        return cast;
+    };
+    let (precision, scale) = (decimals.precision(), decimals.scale());
+    let values = decimals
+        .iter()
+        .zip(texts)
+        .map(|(value, text)| value.or_else(|| text.and_then(|text| decimal::parse(text, precision, scale))));
+    Arc::new(values.collect::<Decimal128Array>().with_data_type(DataType::Decimal128(precision, scale)))
 }
 
 #[inline]
@@ -413,8 +440,8 @@ fn in_field(stop: Stop, name: &str) -> Stop {
     }
 }
 
-/// Reads a record, which must be an object, into `columns`; takes back what it appended when the record is cut short.
-pub(crate) fn push_record(columns: &mut StructColumns, text: &[u8], at: usize) -> Lex<usize> {
+/// Reads a record, which must be an object so deep in what may be nested, into `columns`; takes back what it appended when the record is cut short.
+pub(crate) fn push_record(columns: &mut StructColumns, text: &[u8], at: usize, depth: u32) -> Lex<usize> {
     if text.get(at) != Some(&b'{') {
         return match skip_value(text, at, 0) {
             Err(Stop::Incomplete) => Err(Stop::Incomplete),
@@ -422,5 +449,5 @@ pub(crate) fn push_record(columns: &mut StructColumns, text: &[u8], at: usize) -
         };
     }
     let row = columns.len();
-    columns.push(text, at, 0).inspect_err(|_| columns.truncate(row))
+    columns.push(text, at, depth).inspect_err(|_| columns.truncate(row))
 }

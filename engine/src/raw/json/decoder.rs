@@ -7,7 +7,7 @@ use arrow::{
 
 use super::{
     columns::{StructColumns, push_record},
-    lex::Lex,
+    lex::{INFERRED, Lex},
     walk::{Take, Walk},
 };
 use crate::{
@@ -34,6 +34,8 @@ struct Rows {
     starts: Vec<u64>,
     /// More about each row, where it is asked for.
     places: Option<Places>,
+    /// How deep a record begins.
+    depth: u32,
 }
 
 impl Take for Rows {
@@ -43,7 +45,7 @@ impl Take for Rows {
 
     #[inline]
     fn take(&mut self, text: &[u8], at: usize, _: u64) -> Lex<usize> {
-        push_record(&mut self.columns, text, at)
+        push_record(&mut self.columns, text, at, self.depth)
     }
 
     #[inline]
@@ -67,7 +69,7 @@ impl JsonDecoder {
     /// A decoder that refuses bad records.
     pub fn new(schema: SchemaRef, layout: JsonLayout, first: bool, last: bool) -> Result<Self> {
         let columns = StructColumns::new(schema.fields())?;
-        let rows = Rows { columns, starts: Vec::new(), places: None };
+        let rows = Rows { columns, starts: Vec::new(), places: None, depth: 0 };
         Ok(Self { schema, walk: Walk::new(layout, first, last), rows })
     }
 
@@ -75,8 +77,15 @@ impl JsonDecoder {
     pub fn with_places(self, places: Places, lines: Lines, lenient: bool) -> Result<Self> {
         let own = self.schema.fields().len().saturating_sub(places.width());
         let fields: Fields = self.schema.fields().iter().take(own).cloned().collect();
-        let rows = Rows { columns: StructColumns::new(&fields)?, starts: Vec::new(), places: Some(places) };
+        let columns = StructColumns::new(&fields)?;
+        let rows = Rows { columns, starts: Vec::new(), places: Some(places), ..self.rows };
         Ok(Self { walk: self.walk.with_lines(lines, lenient), rows, ..self })
+    }
+
+    /// The same of records that are not looked into deeper than inference did.
+    pub fn inferred(mut self) -> Self {
+        self.rows.depth = INFERRED;
+        self
     }
 }
 
@@ -90,7 +99,7 @@ impl Decode for JsonDecoder {
     }
 
     fn finish(&mut self) -> Result<RecordBatch, Malformed> {
-        let Rows { columns, starts, places } = &mut self.rows;
+        let Rows { columns, starts, places, .. } = &mut self.rows;
         let options = RecordBatchOptions::new().with_row_count(Some(starts.len()));
         let (mut arrays, bad) = columns.finish_columns();
         for bad in bad {

@@ -5,8 +5,13 @@
 
 use memchr::memchr2;
 
+use crate::depth::MOST_LEVELS;
+
 /// Deepest nesting that is read.
 const MAX_DEPTH: u32 = 128;
+
+/// How deep a record begins whose columns are inferred from what it holds: what is read of it is no deeper than columns may be.
+pub(crate) const INFERRED: u32 = MAX_DEPTH - MOST_LEVELS;
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -266,8 +271,16 @@ pub(crate) fn items(text: &[u8], at: usize, depth: u32, mut item: impl FnMut(usi
     }
 }
 
+#[cold]
+fn too_deep<T>(at: usize) -> Lex<T> {
+    let what = format!(
+        "found nesting that is too deep: columns may have {MOST_LEVELS} levels, and a STRING of a declared schema holds {MAX_DEPTH}"
+    );
+    bad(at, what)
+}
+
 fn check_depth(at: usize, depth: u32) -> Lex<()> {
-    if depth >= MAX_DEPTH { bad(at, format!("found nesting deeper than {MAX_DEPTH} levels")) } else { Ok(()) }
+    if depth >= MAX_DEPTH { too_deep(at) } else { Ok(()) }
 }
 
 /// Appends the value `text[from..to]`, which was read before, without the white space between its tokens.

@@ -3,6 +3,7 @@
 pub(crate) mod columns;
 pub(crate) mod decoder;
 pub(crate) mod lex;
+mod map;
 pub(crate) mod observe;
 pub(crate) mod records;
 pub(crate) mod walk;

@@ -3,7 +3,7 @@
 use arrow::{array::RecordBatch, datatypes::Schema};
 
 use super::{
-    lex::{Lex, Stop, fields, items, literal, number, skip_value, string, unescape, unexpected},
+    lex::{INFERRED, Lex, Stop, fields, items, literal, number, skip_value, string, unescape, unexpected},
     walk::{Take, Walk},
 };
 use crate::raw::{
@@ -123,12 +123,12 @@ impl Take for Found {
             };
         }
         let mut note = Note { place: Place { part: self.part, offset, line: 0 }, step: 1, fresh: false };
-        let read = observe(&mut self.seen, text, at, 0, &mut note);
+        let read = observe(&mut self.seen, text, at, INFERRED, &mut note);
         self.fresh |= note.fresh;
         if read.is_err() {
             note.step = u64::MAX;
             // Stops where it stopped before.
-            let _ = observe(&mut self.seen, text, at, 0, &mut note);
+            let _ = observe(&mut self.seen, text, at, INFERRED, &mut note);
         }
         read
     }

@@ -1,10 +1,13 @@
 //! Record starts of CSV: quotes and line ends, nothing more.
 
-use memchr::{memchr, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 use serde::{Deserialize, Serialize};
 
 use super::{Notes, Scan};
-use crate::raw::manifest::{BYTE_ORDER_MARK, Split};
+use crate::raw::{
+    dialect::Dialect,
+    manifest::{BYTE_ORDER_MARK, Split},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,10 +22,13 @@ pub enum State {
     Quoted,
     /// Just past a quote that ends the quotes, unless another one follows.
     Quote,
+    /// In quotes, just past an escape.
+    Escaped,
 }
 
 /// Every state.
-pub const STATES: [State; 5] = [State::Between, State::FieldStart, State::Unquoted, State::Quoted, State::Quote];
+pub const STATES: [State; 6] =
+    [State::Between, State::FieldStart, State::Unquoted, State::Quoted, State::Quote, State::Escaped];
 
 /// Where a scanner stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +39,16 @@ pub struct Standing {
     pub begun: bool,
 }
 
+impl Standing {
+    /// Before a text. Without a header the first record counts as those after it.
+    pub fn beginning(dialect: Dialect) -> Self {
+        Self { state: State::Between, begun: !dialect.header }
+    }
+}
+
 #[derive(Debug)]
 pub struct CsvScanner {
+    dialect: Dialect,
     state: State,
     /// Records begun, the header among them.
     begun: u64,
@@ -42,18 +56,19 @@ pub struct CsvScanner {
 }
 
 impl CsvScanner {
-    pub fn new(split_size: u64) -> Self {
+    pub fn new(dialect: Dialect, split_size: u64) -> Self {
         let mut notes = Notes::new(split_size);
         notes.region_starts(&[], 0);
-        Self { state: State::Between, begun: 0, notes }
+        let Standing { state, begun } = Standing::beginning(dialect);
+        Self { dialect, state, begun: begun.into(), notes }
     }
 
-    pub fn resume(standing: Standing, split_size: u64, offset: u64) -> Self {
+    pub fn resume(dialect: Dialect, standing: Standing, split_size: u64, offset: u64) -> Self {
         let mut notes = Notes::resume(split_size, offset);
         if offset == 0 {
             notes.region_starts(&[], 0);
         }
-        Self { state: standing.state, begun: standing.begun.into(), notes }
+        Self { dialect, state: standing.state, begun: standing.begun.into(), notes }
     }
 
     pub fn standing(&self) -> Standing {
@@ -71,7 +86,7 @@ impl CsvScanner {
     /// What was found in a text that ended as this scanner stands.
     pub fn ended(standing: Standing, splits: Vec<Split>, records: u64) -> Scan {
         let notes = Notes { splits, records, ..Notes::new(1) };
-        Self { state: standing.state, begun: 0, notes }.finish()
+        Self { dialect: Dialect::default(), state: standing.state, begun: 0, notes }.finish()
     }
 
     pub fn feed(&mut self, chunk: &[u8]) {
@@ -94,43 +109,55 @@ impl CsvScanner {
                     self.state = State::FieldStart;
                 }
                 State::FieldStart => {
-                    self.state = if chunk[at] == b'"' { State::Quoted } else { State::Unquoted };
-                    at += usize::from(chunk[at] == b'"');
+                    let quote = Some(chunk[at]) == self.dialect.quote;
+                    self.state = if quote { State::Quoted } else { State::Unquoted };
+                    at += usize::from(quote);
                 }
                 State::Unquoted => at = self.unquoted(chunk, at),
-                State::Quoted => match memchr(b'"', &chunk[at..]) {
-                    Some(length) => {
-                        at += length + 1;
-                        self.state = State::Quote;
-                    }
-                    None => at = chunk.len(),
-                },
+                State::Quoted => at = self.quoted(chunk, at),
                 State::Quote => {
-                    self.state = if chunk[at] == b'"' { State::Quoted } else { State::Unquoted };
-                    at += usize::from(chunk[at] == b'"');
+                    let quote = Some(chunk[at]) == self.dialect.quote;
+                    self.state = if quote { State::Quoted } else { State::Unquoted };
+                    at += usize::from(quote);
+                }
+                State::Escaped => {
+                    self.state = State::Quoted;
+                    at += 1;
                 }
             }
         }
         self.notes.chunk_ends(chunk);
     }
 
-    /// A quote matters only where a field starts, so only commas before quotes have to be seen: the byte before a quote tells.
+    fn quoted(&mut self, chunk: &[u8], at: usize) -> usize {
+        // Nothing is in quotes where there are none; such a state is only supposed.
+        let Some(quote) = self.dialect.quote else { return chunk.len() };
+        let rest = &chunk[at..];
+        let found = self.dialect.escape.map_or_else(|| memchr(quote, rest), |escape| memchr2(quote, escape, rest));
+        let Some(length) = found else { return chunk.len() };
+        self.state = if rest[length] == quote { State::Quote } else { State::Escaped };
+        at + length + 1
+    }
+
+    /// A quote matters only where a field starts, so only delimiters before quotes have to be seen: the byte before a quote tells.
     fn unquoted(&mut self, chunk: &[u8], mut at: usize) -> usize {
         let first = at;
+        // Without quotes, a line end again.
+        let (quote, delimiter) = (self.dialect.quote.unwrap_or(b'\n'), self.dialect.delimiter);
         loop {
-            let Some(length) = memchr3(b'"', b'\n', b'\r', &chunk[at..]) else {
-                if chunk.last() == Some(&b',') {
+            let Some(length) = memchr3(quote, b'\n', b'\r', &chunk[at..]) else {
+                if chunk.last() == Some(&delimiter) {
                     self.state = State::FieldStart;
                 }
                 return chunk.len();
             };
             let found = at + length;
             at = found + 1;
-            if chunk[found] != b'"' {
+            if matches!(chunk[found], b'\n' | b'\r') {
                 self.state = State::Between;
                 return at;
             }
-            if found > first && chunk[found - 1] == b',' {
+            if found > first && chunk[found - 1] == delimiter {
                 self.state = State::Quoted;
                 return at;
             }
@@ -138,7 +165,7 @@ impl CsvScanner {
     }
 
     pub fn finish(self) -> Scan {
-        let well = self.state != State::Quoted;
+        let well = !matches!(self.state, State::Quoted | State::Escaped);
         Scan { layout: None, records: well.then_some(self.notes.records), splits: self.notes.into_splits(0) }
     }
 }

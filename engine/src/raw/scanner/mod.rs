@@ -11,7 +11,10 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::raw::manifest::{JsonLayout, RawFormat, Split};
+use crate::raw::{
+    dialect::Dialect,
+    manifest::{JsonLayout, RawFormat, Split},
+};
 
 pub use ranges::{Composition, Summary};
 pub(crate) use ranges::{Summing, ranges};
@@ -44,18 +47,23 @@ pub enum Scanner {
 impl Scanner {
     /// A scanner of text in `format` that notes a record start about every `split_size` bytes.
     pub fn new(format: RawFormat, split_size: u64) -> Self {
+        Self::of(format, Dialect::default(), split_size)
+    }
+
+    /// The same of CSV in this dialect.
+    pub fn of(format: RawFormat, dialect: Dialect, split_size: u64) -> Self {
         match format {
             RawFormat::Json => Self::Json(json::JsonScanner::new(split_size)),
-            RawFormat::Csv => Self::Csv(csv::CsvScanner::new(split_size)),
+            RawFormat::Csv => Self::Csv(csv::CsvScanner::new(dialect, split_size)),
             RawFormat::Parquet => Self::Parquet,
         }
     }
 
     /// A scanner that goes on from where another one stood, at this offset, which is a multiple of the split size.
-    pub fn resume(standing: Standing, split_size: u64, offset: u64) -> Self {
+    pub fn resume(standing: Standing, dialect: Dialect, split_size: u64, offset: u64) -> Self {
         match standing {
             Standing::Json(standing) => Self::Json(json::JsonScanner::resume(standing, split_size, offset)),
-            Standing::Csv(standing) => Self::Csv(csv::CsvScanner::resume(standing, split_size, offset)),
+            Standing::Csv(standing) => Self::Csv(csv::CsvScanner::resume(dialect, standing, split_size, offset)),
             Standing::Parquet => Self::Parquet,
         }
     }

@@ -10,7 +10,10 @@ use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 
 use super::{RangeScan, Scan, Scanner, Standing, csv, json};
-use crate::raw::manifest::{JsonLayout, RawFormat};
+use crate::raw::{
+    dialect::Dialect,
+    manifest::{JsonLayout, RawFormat},
+};
 
 /// Ranges of a text of so many bytes, each of so many whole cells.
 pub(crate) fn ranges(bytes: u64, split_size: u64, cells: u64) -> Vec<Range<u64>> {
@@ -104,7 +107,7 @@ pub(crate) enum Summing {
 
 impl Summing {
     /// Of a range that starts at this offset.
-    pub fn new(format: RawFormat, offset: u64) -> Self {
+    pub fn new(format: RawFormat, dialect: Dialect, offset: u64) -> Self {
         match format {
             RawFormat::Json if offset > 0 => {
                 let string = Walk { string: true, ..Walk::default() };
@@ -112,10 +115,10 @@ impl Summing {
             }
             RawFormat::Csv if offset > 0 => {
                 let begin = |state| csv::Standing { state, begun: false };
-                let scanner = |state| csv::CsvScanner::resume(begin(state), u64::MAX, offset);
+                let scanner = |state| csv::CsvScanner::resume(dialect, begin(state), u64::MAX, offset);
                 Self::Csv(csv::STATES.iter().enumerate().map(|(index, state)| (vec![index], scanner(*state))).collect())
             }
-            format => Self::First(Box::new(Scanner::resume(beginning(format), u64::MAX, 0))),
+            format => Self::First(Box::new(Scanner::resume(beginning(format, dialect), dialect, u64::MAX, 0))),
         }
     }
 
@@ -161,8 +164,8 @@ impl Summing {
 }
 
 /// Where a scanner stands at the start of a text.
-fn beginning(format: RawFormat) -> Standing {
-    Scanner::new(format, 1).standing()
+fn beginning(format: RawFormat, dialect: Dialect) -> Standing {
+    Scanner::of(format, dialect, 1).standing()
 }
 
 /// Where a scanner stands after a range of well-formed text. It may be wrong about other text.
@@ -207,7 +210,7 @@ fn after_json(standing: json::Standing, walks: &[Walk; 3]) -> json::Standing {
 /// Puts the scans of a text's ranges together.
 #[derive(Debug)]
 pub struct Composition {
-    format: RawFormat,
+    beginning: Standing,
     summaries: Vec<Summary>,
     /// Where each range begins, and what was found from there.
     ranges: Vec<(Standing, Option<RangeScan>)>,
@@ -217,10 +220,11 @@ pub struct Composition {
 
 impl Composition {
     /// Of ranges with these summaries.
-    pub fn new(format: RawFormat, summaries: Vec<Summary>) -> Self {
-        let ranges = vec![(beginning(format), None); summaries.len()];
-        let mut composition = Self { format, summaries, ranges, settled: 0 };
-        composition.begin(0, beginning(format));
+    pub fn new(format: RawFormat, dialect: Dialect, summaries: Vec<Summary>) -> Self {
+        let beginning = beginning(format, dialect);
+        let ranges = vec![(beginning, None); summaries.len()];
+        let mut composition = Self { beginning, summaries, ranges, settled: 0 };
+        composition.begin(0, beginning);
         composition
     }
 
@@ -262,7 +266,7 @@ impl Composition {
     /// The whole, when nothing is due: what one scanner of the whole text finds.
     pub fn finish(self) -> Scan {
         let (mut splits, mut records, mut breaks) = (Vec::new(), 0, 0);
-        let mut exit = beginning(self.format);
+        let mut exit = self.beginning;
         for scan in self.ranges.into_iter().filter_map(|(_, scan)| scan) {
             // The text's first record belongs to the first split.
             let first = (records == 0 && scan.records > 0).then_some(usize::from(scan.region));

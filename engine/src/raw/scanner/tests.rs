@@ -12,13 +12,24 @@ use serde_json::Value;
 use super::*;
 use crate::raw::{
     csv::decoder::CsvDecoder,
+    dialect::{CsvOptions, Dialect},
     json::decoder::JsonDecoder,
     manifest::Part,
     piece::{Malformed, tests::decode_in_chunks},
 };
 
 fn scan(format: RawFormat, text: &[u8], split_size: u64, chunk: usize) -> (Part, Option<JsonLayout>) {
-    let mut scanner = Scanner::new(format, split_size);
+    scan_as(format, Dialect::default(), text, split_size, chunk)
+}
+
+fn scan_as(
+    format: RawFormat,
+    dialect: Dialect,
+    text: &[u8],
+    split_size: u64,
+    chunk: usize,
+) -> (Part, Option<JsonLayout>) {
+    let mut scanner = Scanner::of(format, dialect, split_size);
     text.chunks(chunk).for_each(|chunk| scanner.feed(chunk));
     let Scan { layout, splits, records } = scanner.finish();
     let part = Part { bytes: text.len() as u64, layout, splits, records, ..Part::default() };
@@ -122,15 +133,22 @@ fn json_oracle(text: &str) -> Result<Vec<Value>, serde_json::Error> {
 }
 
 /// Scans a text as adoption does: its ranges by themselves, put together.
-fn scan_in_ranges(format: RawFormat, text: &[u8], split_size: u64, cells: u64, chunk: usize) -> (Scan, usize) {
+fn scan_in_ranges(
+    format: RawFormat,
+    dialect: Dialect,
+    text: &[u8],
+    split_size: u64,
+    cells: u64,
+    chunk: usize,
+) -> (Scan, usize) {
     let ranges = ranges(text.len() as u64, split_size, cells);
     let bytes = |range: &Range<u64>| &text[range.start as usize..range.end as usize];
     let summaries = ranges.iter().map(|range| {
-        let mut summing = Summing::new(format, range.start);
+        let mut summing = Summing::new(format, dialect, range.start);
         bytes(range).chunks(chunk).for_each(|chunk| summing.feed(chunk));
         summing.finish()
     });
-    let mut composition = Composition::new(format, summaries.collect());
+    let mut composition = Composition::new(format, dialect, summaries.collect());
     let mut rounds = 0;
     loop {
         let due = composition.due();
@@ -139,15 +157,15 @@ fn scan_in_ranges(format: RawFormat, text: &[u8], split_size: u64, cells: u64, c
         }
         rounds += 1;
         for (index, standing) in due {
-            let mut scanner = Scanner::resume(standing, split_size, ranges[index].start);
+            let mut scanner = Scanner::resume(standing, dialect, split_size, ranges[index].start);
             bytes(&ranges[index]).chunks(chunk).for_each(|chunk| scanner.feed(chunk));
             composition.scanned(index, scanner.pause());
         }
     }
 }
 
-fn scan_at_once(format: RawFormat, text: &[u8], split_size: u64, chunk: usize) -> Scan {
-    let mut scanner = Scanner::new(format, split_size);
+fn scan_at_once(format: RawFormat, dialect: Dialect, text: &[u8], split_size: u64, chunk: usize) -> Scan {
+    let mut scanner = Scanner::of(format, dialect, split_size);
     text.chunks(chunk).for_each(|chunk| scanner.feed(chunk));
     scanner.finish()
 }
@@ -166,8 +184,8 @@ proptest! {
             let at = cut.index(text.len() + 1);
             text.drain(at..(at + length).min(text.len()));
         }
-        let (found, rounds) = scan_in_ranges(RawFormat::Json, &text, split, cells, chunk);
-        prop_assert_eq!(found, scan_at_once(RawFormat::Json, &text, split, 7));
+        let (found, rounds) = scan_in_ranges(RawFormat::Json, Dialect::default(), &text, split, cells, chunk);
+        prop_assert_eq!(found, scan_at_once(RawFormat::Json, Dialect::default(), &text, split, 7));
         // Only what is not well formed, or begins with a long blank, is looked at more than once.
         let blank = text.iter().take_while(|byte| !matches!(byte, b'{' | b'[')).count() as u64;
         prop_assert!(rounds <= 1 || !well || blank >= split * cells, "{} rounds", rounds);
@@ -177,16 +195,17 @@ proptest! {
     fn ranges_of_json_of_any_bytes_scan_as_the_whole_does(
         text in r#"[\[\]{},:"\\ \na1]{0,60}"#, split in 1u64..20, cells in 1u64..4, chunk in 1usize..9,
     ) {
-        let (found, _) = scan_in_ranges(RawFormat::Json, text.as_bytes(), split, cells, chunk);
-        prop_assert_eq!(found, scan_at_once(RawFormat::Json, text.as_bytes(), split, 5));
+        let (found, _) = scan_in_ranges(RawFormat::Json, Dialect::default(), text.as_bytes(), split, cells, chunk);
+        prop_assert_eq!(found, scan_at_once(RawFormat::Json, Dialect::default(), text.as_bytes(), split, 5));
     }
 
     #[test]
     fn ranges_of_csv_scan_as_the_whole_does(
-        text in r#"(\u{feff})?[a,"\n\r é]{0,80}"#, split in 1u64..20, cells in 1u64..4, chunk in 1usize..9,
+        text in r#"(\u{feff})?[a,;'\\"\n\r é]{0,80}"#, split in 1u64..20, cells in 1u64..4, chunk in 1usize..9,
+        dialect in dialects(),
     ) {
-        let (found, rounds) = scan_in_ranges(RawFormat::Csv, text.as_bytes(), split, cells, chunk);
-        prop_assert_eq!(found, scan_at_once(RawFormat::Csv, text.as_bytes(), split, 5));
+        let (found, rounds) = scan_in_ranges(RawFormat::Csv, dialect, text.as_bytes(), split, cells, chunk);
+        prop_assert_eq!(found, scan_at_once(RawFormat::Csv, dialect, text.as_bytes(), split, 5));
         prop_assert!(rounds <= 1);
     }
 
@@ -269,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn csv_of_any_bytes_is_read_as_the_csv_crate_reads_it(text in r#"[a,"\n\r ]{0,24}"#, split in 1u64..9, chunk in 1usize..9) {
+    fn csv_of_any_bytes_is_read_as_the_csv_crate_reads_it(text in r#"[a,"\n\r]{0,24}"#, split in 1u64..9, chunk in 1usize..9) {
         let text = format!("h1,h2\n{text}");
         let mut oracle = ::csv::ReaderBuilder::new().from_reader(text.as_bytes());
         let expected: Option<Vec<String>> =
@@ -287,10 +306,69 @@ proptest! {
                 });
                 prop_assert_eq!(Some(found.collect::<Vec<_>>()), expected);
             }
-            // Quotes that are never closed are an error here.
-            Err(malformed) => prop_assert!(expected.is_none() || malformed.what.contains("never closed"), "{:?}", malformed),
+            // Quotes that are never closed are an error here, and so is what stands behind those that are.
+            Err(malformed) => prop_assert!(
+                expected.is_none() || malformed.what.contains("never closed") || malformed.what.contains("after the closing"),
+                "{:?}", malformed
+            ),
         }
     }
+
+    #[test]
+    fn csv_of_any_dialect_is_what_was_written(
+        records in proptest::collection::vec(
+            proptest::collection::vec(prop_oneof![r#"[a-z;é' ]{0,4}"#, r#"[a,;\t|"'\\^\r\né]{0,6}"#, Just("NA".to_string())], 2), 0..10),
+        dialect in dialects(), split in 1u64..60, chunk in 1usize..40, rows in 1usize..9,
+    ) {
+        let (delimiter, quote) = (char::from(dialect.delimiter), dialect.quote.map(char::from));
+        let line = |fields: &Vec<String>| {
+            let quoted = fields.iter().map(|field| match (quote, dialect.escape.map(char::from)) {
+                (None, _) => field.replace([delimiter, '\n', '\r'], "."),
+                (Some(quote), None) => format!("{quote}{}{quote}", field.replace(quote, &quote.to_string().repeat(2))),
+                (Some(quote), Some(escape)) => {
+                    let escaped = field.chars().flat_map(|c| (c == quote || c == escape).then_some(escape).into_iter().chain([c]));
+                    format!("{quote}{}{quote}", escaped.collect::<String>())
+                }
+            });
+            quoted.collect::<Vec<_>>().join(&delimiter.to_string())
+        };
+        let header = dialect.header.then(|| line(&vec!["a".to_string(), "b".to_string()]));
+        let text: String = header.into_iter().chain(records.iter().map(line)).map(|line| line + "\n").collect();
+        let (part, _) = scan_as(RawFormat::Csv, dialect, text.as_bytes(), split, chunk);
+        prop_assert!(lines_are_right(text.as_bytes(), &part));
+        // A line of nothing is no record, which only a field without quotes can make, and there are two of them.
+        prop_assert_eq!(part.records, Some(records.len() as u64));
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Utf8, true)]));
+        let options = CsvOptions { dialect, null_value: Some("NA".to_string()) };
+        let batches = read(text.as_bytes(), &part, |piece, base, first, _| {
+            let mut decoder = CsvDecoder::new(schema.clone(), 2, &[0, 1], first).with_options(options.clone());
+            decode_in_chunks(&mut decoder, piece, base, chunk, rows)
+        }).unwrap();
+        let found: Vec<_> = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| {
+            [0, 1].map(|column| {
+                let column = batch.column(column).as_string::<i32>();
+                column.is_valid(row).then(|| column.value(row).to_string())
+            })
+        }).collect::<Vec<_>>()).collect();
+        let value = |text: &String| {
+            let text = if quote.is_none() { text.replace([delimiter, '\n', '\r'], ".") } else { text.clone() };
+            (text != "NA" && (quote.is_some() || !text.is_empty())).then_some(text)
+        };
+        let expected: Vec<_> = records.iter().map(|record| [value(&record[0]), value(&record[1])]).collect();
+        prop_assert_eq!(found, expected);
+    }
+}
+
+fn dialects() -> impl Strategy<Value = Dialect> {
+    let quotes = prop_oneof![Just((Some(b'"'), None)), Just((Some(b'\''), None)), Just((None, None))];
+    let escaped = prop_oneof![Just((Some(b'"'), Some(b'\\'))), Just((Some(b'\''), Some(b'^')))];
+    let delimiter = prop::sample::select(b",;\t|".to_vec());
+    (delimiter, prop_oneof![quotes, escaped], any::<bool>()).prop_map(|(delimiter, (quote, escape), header)| Dialect {
+        delimiter,
+        quote,
+        escape,
+        header,
+    })
 }
 
 #[test]

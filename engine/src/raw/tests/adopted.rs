@@ -6,7 +6,7 @@ use super::*;
 use crate::error::Code;
 
 /// Files in the folder of a version.
-fn put(world: &World, files: &[(&str, &[u8])]) -> RawVersion {
+pub fn put(world: &World, files: &[(&str, &[u8])]) -> RawVersion {
     // A version's name is of its millisecond; a delivery may have had this one's.
     std::thread::sleep(std::time::Duration::from_millis(2));
     let version = RawVersion::at(chrono::Utc::now());
@@ -23,7 +23,18 @@ async fn adopt(
     split_size: u64,
     copy: CopyPolicy,
 ) -> Result<(Manifest, Vec<usize>)> {
-    let mut adoption = Adoption::begin(&world.zone, &source(), version, None, split_size, copy).await?;
+    adopt_as(world, version, TextOptions::default(), split_size, copy).await
+}
+
+pub async fn adopt_as(
+    world: &World,
+    version: &RawVersion,
+    options: TextOptions,
+    split_size: u64,
+    copy: CopyPolicy,
+) -> Result<(Manifest, Vec<usize>)> {
+    let mut adoption =
+        Adoption::begin(&world.zone, &source(), version, None, options.clone(), split_size, copy).await?;
     let mut plans = Vec::new();
     loop {
         let tasks = adoption.due();
@@ -35,7 +46,7 @@ async fn adopt(
         adoption.done(adopt_outcomes(&rows)?)?;
     }
     let (parts, format) = adoption.finish()?;
-    let manifest = Manifest::new(source(), version.clone(), "adopted".into(), format, parts);
+    let manifest = Manifest::new(source(), version.clone(), "adopted".into(), format, parts).with_options(options);
     world.zone.publish(&manifest).await?;
     Ok((manifest, plans))
 }
@@ -88,7 +99,9 @@ async fn several_files_are_adopted_at_once() {
     world.register(&manifest, None).await.unwrap();
     assert_eq!(as_text(&world.rows("SELECT count(*), sum(id) FROM raw").await.unwrap()), "201|20100");
     assert_eq!(world.zone.newest_unpublished(&source()).await.unwrap(), None);
-    let again = Adoption::begin(&world.zone, &source(), &version, None, 100, CopyPolicy::Off).await.unwrap();
+    let again = Adoption::begin(&world.zone, &source(), &version, None, TextOptions::default(), 100, CopyPolicy::Off)
+        .await
+        .unwrap();
     assert!(again.bytes() > 0);
 }
 

@@ -240,10 +240,11 @@ async fn a_scan_tells_of_bad_records() {
         let world = World::new(3);
         let manifest = world.deliver("x.json", text.as_bytes(), split_size).await;
         let declared = parse_schema("id BIGINT").unwrap();
-        let table = RawTable::new(world.zone.clone(), manifest.clone(), declared).telling(Tells::BadRecords).unwrap();
+        let table = RawTable::new(world.zone.clone(), manifest.clone(), declared).telling(Tells::BadRecords);
         world.session.register_table("raw", Arc::new(table)).unwrap();
         let sql = format!(
-            "SELECT id, {PART_COLUMN}, {OFFSET_COLUMN}, {LENGTH_COLUMN}, {LINE_COLUMN}, {BAD_COLUMN} FROM raw ORDER BY {OFFSET_COLUMN}"
+            "SELECT id, `{PART_COLUMN}`, `{OFFSET_COLUMN}`, `{LENGTH_COLUMN}`, `{LINE_COLUMN}`, `{BAD_COLUMN}` FROM raw \
+             ORDER BY `{OFFSET_COLUMN}`"
         );
         let rows = as_text(&world.rows(&sql).await.unwrap());
         let expected = "1|part-00000.json|3|9|2|\n\
@@ -254,7 +255,7 @@ async fn a_scan_tells_of_bad_records() {
             5|part-00000.json|74|9|7|";
         assert_eq!(rows, expected);
         // Nobody asks for the field of the fourth one here.
-        let sql = format!("SELECT count(*) FROM raw WHERE {BAD_COLUMN} IS NULL");
+        let sql = format!("SELECT count(*) FROM raw WHERE `{BAD_COLUMN}` IS NULL");
         assert_eq!(as_text(&world.rows(&sql).await.unwrap()), "4");
 
         // The records that are JSON say what the columns are.
@@ -269,7 +270,7 @@ async fn a_scan_tells_of_bad_records() {
 
         // Where bad records are refused, the places are told all the same, up to the first of them.
         let declared = parse_schema("id BIGINT").unwrap();
-        let table = RawTable::new(world.zone.clone(), manifest, declared).telling(Tells::Places).unwrap();
+        let table = RawTable::new(world.zone.clone(), manifest, declared).telling(Tells::Places);
         let frame = world.session.read_table(Arc::new(table)).unwrap();
         let error = frame.filter(col("id").gt(lit(1))).unwrap().collect().await.unwrap_err();
         assert_eq!(Error::from(error).code, Code::BadRecord);
@@ -277,11 +278,17 @@ async fn a_scan_tells_of_bad_records() {
 }
 
 #[tokio::test]
-async fn a_column_that_is_named_like_a_place_is_refused() {
+async fn no_field_can_be_taken_for_a_column_of_ours() {
     let world = World::new(1);
-    let manifest = world.deliver("x.json", b"{\"__line\": 1}", 64).await;
+    let text = br#"{"__part": 1, "__offset": 2, "__length": 3, "__line": 4, "__bad": 5}"#;
+    let manifest = world.deliver("x.json", text, 64).await;
     let schema = world.columns(&manifest, None).await.unwrap();
-    let error = RawTable::new(world.zone.clone(), manifest, schema).telling(Tells::Places).unwrap_err();
+    let table = RawTable::new(world.zone.clone(), manifest, schema).telling(Tells::BadRecords);
+    world.session.register_table("raw", Arc::new(table)).unwrap();
+    let sql = "SELECT __part, __offset, __length, __line, __bad FROM raw";
+    assert_eq!(as_text(&world.rows(sql).await.unwrap()), "1|2|3|4|5");
+    let manifest = world.deliver("x.json", br#"{"\u0001line": 4}"#, 64).await;
+    let error = world.columns(&manifest, None).await.unwrap_err();
     assert_eq!(error.code, Code::SchemaMismatch, "{error}");
 }
 

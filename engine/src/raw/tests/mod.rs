@@ -4,6 +4,8 @@ mod adopted;
 mod bad;
 mod codec;
 mod compressed;
+mod empty;
+mod options;
 mod reading;
 mod real;
 
@@ -56,13 +58,28 @@ impl World {
 
     /// The same with a seekable copy, or without.
     pub async fn deliver_with(&self, name: &str, text: &[u8], split_size: u64, copy: CopyPolicy) -> Result<Manifest> {
+        self.deliver_as(name, text, TextOptions::default(), split_size, copy).await
+    }
+
+    /// The same of text that is written so.
+    pub async fn deliver_as(
+        &self,
+        name: &str,
+        text: &[u8],
+        options: TextOptions,
+        split_size: u64,
+        copy: CopyPolicy,
+    ) -> Result<Manifest> {
+        // A version's name is of its millisecond.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         let request = self.request(Url::from_file_path(path).unwrap().as_str(), split_size);
-        let request = FetchRequest { copy, ..request };
+        let request = FetchRequest { copy, options: options.clone(), ..request };
         let outcome = fetch(&request, &CancellationToken::new(), &|_| {}).await?;
         let FetchOutcome::Fetched(fetched) = outcome else { panic!("not fetched") };
-        let manifest = Manifest::new(source(), request.version, fetched.origin, fetched.format, fetched.parts);
+        let manifest = Manifest::new(source(), request.version, fetched.origin, fetched.format, fetched.parts)
+            .with_options(options);
         self.zone.publish(&manifest).await.unwrap();
         Ok(manifest)
     }

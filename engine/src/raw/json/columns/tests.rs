@@ -34,7 +34,7 @@ fn whatever_stands_in_a_string_field_becomes_text() {
         r#"{"s": 1, "s": "last"}"#,
         r#"{"\u0073": "escaped key"}"#,
     ] {
-        assert_eq!(push_record(&mut columns, text.as_bytes(), 0).ok(), Some(text.len()));
+        assert_eq!(push_record(&mut columns, text.as_bytes(), 0, 0).ok(), Some(text.len()));
     }
     let (arrays, bad) = columns.finish_columns();
     assert!(bad.is_empty(), "{bad:?}");
@@ -64,10 +64,10 @@ fn conflicts_say_which_field() {
             "found the number 9223372036854775808, expected a whole number of 64 bits",
         ),
     ] {
-        let (path, found) = why(push_record(&mut columns, text.as_bytes(), 0).unwrap_err());
+        let (path, found) = why(push_record(&mut columns, text.as_bytes(), 0, 0).unwrap_err());
         assert_eq!((path, found.as_str()), (vec!["n".to_string(), "xs".to_string()], what));
     }
-    let (path, found) = why(push_record(&mut columns, b"[1] ", 0).unwrap_err());
+    let (path, found) = why(push_record(&mut columns, b"[1] ", 0, 0).unwrap_err());
     assert_eq!((path.len(), found.as_str()), (0, "found an array, expected an object, for a record is an object"));
     assert_eq!(columns.finish_columns().0[0].len(), 0);
 }
@@ -76,7 +76,7 @@ fn conflicts_say_which_field() {
 fn whole_numbers_keep_their_ends() {
     let (mut columns, _) = columns(vec![Field::new("n", DataType::Int64, true)]);
     for text in [r#"{"n":-9223372036854775808}"#, r#"{"n":9223372036854775807}"#, r#"{"n":-0}"#] {
-        push_record(&mut columns, text.as_bytes(), 0).unwrap();
+        push_record(&mut columns, text.as_bytes(), 0, 0).unwrap();
     }
     let (arrays, bad) = columns.finish_columns();
     assert!(bad.is_empty(), "{bad:?}");
@@ -87,7 +87,7 @@ fn whole_numbers_keep_their_ends() {
 fn declared_types_are_cast_and_a_bad_value_is_found() {
     let (mut columns, _) = columns(vec![Field::new("d", DataType::Date32, true)]);
     for text in [r#"{"d": "2021-12-09"}"#, r#"{"d": null}"#, r#"{"d": "soon"}"#] {
-        push_record(&mut columns, text.as_bytes(), 0).unwrap();
+        push_record(&mut columns, text.as_bytes(), 0, 0).unwrap();
     }
     let (arrays, bad) = columns.finish_columns();
     assert_eq!(arrays[0].null_count(), 2);
@@ -99,7 +99,7 @@ fn declared_types_are_cast_and_a_bad_value_is_found() {
 fn text_that_is_no_utf8_is_found() {
     let (mut columns, _) = columns(vec![Field::new("s", DataType::Utf8, true)]);
     for text in [&b"{\"s\": \"ok\"}"[..], b"{\"s\": \"\xc3\"}", b"{\"s\": \"\xa9\"}"] {
-        push_record(&mut columns, text, 0).unwrap();
+        push_record(&mut columns, text, 0, 0).unwrap();
     }
     let (_, bad) = columns.finish_columns();
     assert_eq!(bad.iter().map(|bad| bad.row).collect::<Vec<_>>(), [1, 2]);
@@ -157,8 +157,8 @@ proptest! {
         for record in &records {
             // A record that is cut short must leave nothing behind.
             let cut = (record.len() as f64 * cut) as usize;
-            prop_assert!(matches!(push_record(&mut columns, &record.as_bytes()[..cut], 0), Err(Stop::Incomplete)));
-            prop_assert_eq!(push_record(&mut columns, record.as_bytes(), 0).ok(), Some(record.len()));
+            prop_assert!(matches!(push_record(&mut columns, &record.as_bytes()[..cut], 0, 0), Err(Stop::Incomplete)));
+            prop_assert_eq!(push_record(&mut columns, record.as_bytes(), 0, 0).ok(), Some(record.len()));
         }
         let ours = RecordBatch::try_new(schema.clone(), columns.finish_columns().0).unwrap();
         let text = records.join("

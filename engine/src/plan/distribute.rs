@@ -1,0 +1,155 @@
+//! Makes a physical plan ready for Ballista: what holds in one process must hold when it is cut into stages and tasks.
+//!
+//! DataFusion's operators may count on being in one process. These of our plans do, and what is done about it:
+//!
+//! | operator | what goes wrong in tasks | here |
+//! |---|---|---|
+//! | sort of the whole result | taken away when a part is optimized again, because no node above asks for its order | [`KeepExec`] above it |
+//! | join without an equality that gives rows of its left side (LEFT, FULL, semi, anti, mark) | each task gives the left side's rows that it found, or did not find, among its own rows of the right (upstream issues ballista 1055, datafusion 12454) | swapped where that is safe and small, else one task |
+//! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
+//! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
+//! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
+//! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
+//! | cross join, inner join without an equality | nothing: each pair is in the task of its right row | – |
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{
+        JoinType, Result,
+        tree_node::{Transformed, TreeNode},
+    },
+    config::ConfigOptions,
+    physical_optimizer::PhysicalOptimizerRule,
+    physical_plan::{
+        ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions, StatisticsArgs,
+        coalesce_partitions::CoalescePartitionsExec,
+        joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec},
+        projection::ProjectionExec,
+        sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
+        statistics::StatisticsContext,
+        union::UnionExec,
+    },
+};
+
+use super::KeepExec;
+
+/// Puts a node that hides the order of rows above every union, so that what needs an order sorts above it, and not within its branches.
+#[derive(Debug)]
+pub(super) struct UnionFences;
+
+impl PhysicalOptimizerRule for UnionFences {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let fenced = plan.transform_up(|node| {
+            Ok(match node.is::<UnionExec>() {
+                true => Transformed::yes(Arc::new(KeepExec::without_order(node)) as Arc<dyn ExecutionPlan>),
+                false => Transformed::no(node),
+            })
+        });
+        Ok(fenced?.data)
+    }
+
+    fn name(&self) -> &str {
+        "union_fences"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// A side of a join that is at most so large, in bytes, may be held by every task.
+const HELD_BYTES: usize = 64 << 20;
+
+/// The same plan, safe to be cut into stages. See the module.
+pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let joined = plan.transform_up(|node| {
+        if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+            return whole_sides(join, &node);
+        }
+        let join = node.is::<HashJoinExec>() || node.is::<CrossJoinExec>();
+        if join && node.output_ordering().is_some() {
+            return Ok(Transformed::yes(fixed_sides(node)?));
+        }
+        Ok(Transformed::no(node))
+    });
+    keep_order(joined?.data)
+}
+
+/// Puts a node that asks above what gives the whole result its order, wherever below projections and limits it is.
+fn keep_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let sorts = plan.is::<SortExec>() || plan.is::<SortPreservingMergeExec>();
+    match (plan.children().as_slice(), plan.maintains_input_order().first()) {
+        ([child], Some(true)) if !sorts => {
+            let child = keep_order((*child).clone())?;
+            with_children(plan, vec![child])
+        }
+        _ if plan.output_ordering().is_some() => Ok(Arc::new(KeepExec::new(plan))),
+        _ => Ok(plan),
+    }
+}
+
+/// A join without an equality, in a form in which no row comes once per task.
+fn whole_sides(
+    join: &NestedLoopJoinExec,
+    node: &Arc<dyn ExecutionPlan>,
+) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let fixed = |join: Arc<dyn ExecutionPlan>| Ok(Transformed::yes(fixed_sides(join)?));
+    if !gives_left_rows(*join.join_type()) {
+        return fixed(node.clone());
+    }
+    let swapped = join.join_type().swap();
+    if !gives_left_rows(swapped) && join.right().output_partitioning().partition_count() > 1 && is_small(join.right()) {
+        let swapped = join.swap_inputs()?;
+        return match swapped.downcast_ref::<ProjectionExec>() {
+            Some(projection) => {
+                let join = fixed_sides(collected_left(projection.input().clone())?)?;
+                Ok(Transformed::yes(with_children(swapped.clone(), vec![join])?))
+            }
+            None => fixed(collected_left(swapped)?),
+        };
+    }
+    fixed(with_children(node.clone(), vec![join.left().clone(), single(join.right().clone())])?)
+}
+
+/// Whether a join of this kind gives rows for its left side, which every task holds whole.
+fn gives_left_rows(kind: JoinType) -> bool {
+    match kind {
+        JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
+        JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
+    }
+}
+
+fn is_small(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let Ok(statistics) = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()) else { return false };
+    statistics.total_byte_size.get_value().is_some_and(|bytes| *bytes > 0 && *bytes <= HELD_BYTES)
+}
+
+/// The join with its left side in one partition, as it asks for.
+fn collected_left(join: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut children: Vec<_> = join.children().into_iter().cloned().collect();
+    if let Some(left) = children.first_mut() {
+        *left = single(left.clone());
+    }
+    with_children(join, children)
+}
+
+/// The join with a right side that stays one partition if it is one, and of which nothing is known, so that the sides are not swapped later.
+fn fixed_sides(join: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut children: Vec<_> = join.children().into_iter().cloned().collect();
+    if let Some(right) = children.last_mut() {
+        *right = Arc::new(KeepExec::new(right.clone()));
+    }
+    with_children(join, children)
+}
+
+fn single(plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    if plan.output_partitioning().partition_count() == 1 { plan } else { Arc::new(CoalescePartitionsExec::new(plan)) }
+}
+
+fn with_children(
+    plan: Arc<dyn ExecutionPlan>,
+    children: Vec<Arc<dyn ExecutionPlan>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+}

@@ -1,0 +1,71 @@
+//! DataFusion's pushing down of filters, kept from plans in which it takes one column for another.
+
+use std::{collections::HashSet, sync::Arc};
+
+use datafusion::{
+    common::Result,
+    config::ConfigOptions,
+    physical_optimizer::{
+        PhysicalOptimizerRule, ensure_requirements::EnsureRequirements, filter_pushdown::FilterPushdown,
+        optimizer::PhysicalOptimizer,
+    },
+    physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions},
+};
+
+use super::distribute::UnionFences;
+
+/// DataFusion's physical optimizer, with what plans need that are cut into stages later.
+pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = Vec::new();
+    for rule in PhysicalOptimizer::new().rules {
+        let (pushes, ensures) =
+            (rule.name() == FilterPushdown::new().name(), rule.name() == EnsureRequirements::new().name());
+        if ensures {
+            rules.push(Arc::new(UnionFences));
+        }
+        rules.push(if pushes { Arc::new(NamedPushdown { inner: rule }) } else { rule });
+    }
+    rules
+}
+
+/// Pushes filters down within the parts of a plan in which no two columns of a node have one name.
+///
+/// DataFusion 55 finds the column of a filter in a node's input by its name (`FilterRemapper`), so above a join of two tables with a column `id` a
+/// filter of the one may become a filter of the other. The logical optimizer, which knows columns by their tables, has pushed down before what
+/// matters.
+#[derive(Debug)]
+struct NamedPushdown {
+    inner: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
+}
+
+impl NamedPushdown {
+    fn push(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        if !has_twins(&plan) {
+            return self.inner.optimize(plan, config);
+        }
+        let children = plan.children().into_iter().map(|child| self.push(child.clone(), config));
+        let children = children.collect::<Result<Vec<_>>>()?;
+        plan.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+}
+
+impl PhysicalOptimizerRule for NamedPushdown {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        self.push(plan, config)
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.inner.schema_check()
+    }
+}
+
+/// Whether two columns of this node, or of one below it, have the same name.
+fn has_twins(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let schema = plan.schema();
+    let mut names = HashSet::new();
+    !schema.fields().iter().all(|field| names.insert(field.name())) || plan.children().into_iter().any(has_twins)
+}

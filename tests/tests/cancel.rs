@@ -1,0 +1,47 @@
+//! A cancelled job stops its tasks, also those that only compute, and gives their slots to who waits.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
+use std::fs;
+
+use trireme_tests::cluster::{Cluster, Options, has_ended};
+use trireme_tests::wait_for;
+
+/// What would take hours.
+const ENDLESS: [&str; 2] = [
+    "SELECT count(*) AS n, sum(a.x * b.x % 7) AS s FROM (SELECT explode(sequence(1, 60000)) AS x) a \
+     CROSS JOIN (SELECT explode(sequence(1, 60000)) AS x) b CROSS JOIN (SELECT explode(sequence(1, 1000)) AS x) c",
+    "SELECT count(*) AS n FROM (SELECT explode(sequence(1, 300000)) AS x) a \
+     JOIN (SELECT explode(sequence(1, 300000)) AS x) b ON a.x * b.x % 1000003 > 1000010 + a.x",
+];
+
+#[test]
+fn a_cancelled_query_gives_its_slot_to_the_job_that_waits() {
+    let cluster = Cluster::start(Options { executors: 1, ..Options::default() });
+    cluster.deliver("raw.a", "a.ndjson", "{\"id\":1}\n{\"id\":2}");
+    for (at, sql) in ENDLESS.iter().enumerate() {
+        let file = cluster.folder().join("endless.sql");
+        fs::write(&file, sql).unwrap();
+        let table = format!("t.endless{at}");
+        let client = cluster.begin(&["question", "--sql", file.to_str().unwrap(), "--table", &table]);
+        let of_question = || cluster.jobs("question", &table).into_iter().next();
+        let id = wait_for("a task of the question", || {
+            let job = of_question()?;
+            job["stages"]
+                .as_array()
+                .is_some_and(|stages| !stages.is_empty())
+                .then(|| job["id"].as_str().unwrap().to_string())
+        });
+        // All executors' slots are taken by now, or soon.
+        let loads = format!("t.next{at}");
+        let next = cluster.begin(&["load", "--table", &loads, "--source", "raw.a"]);
+        wait_for("a job that waits for a slot", || {
+            let job = cluster.jobs("load", &loads).into_iter().next()?;
+            assert!(!has_ended(&job), "it should wait: {job}");
+            job["phase"].as_str().is_some_and(|phase| phase.contains("waits for a slot")).then_some(())
+        });
+        cluster.json(&["jobs", "cancel", &id]).done();
+        next.finish().done();
+        client.finish();
+        assert_eq!(cluster.number(&format!("SELECT count(*) AS n FROM {loads}")), 2);
+    }
+}

@@ -1,0 +1,199 @@
+//! Bad, empty, late and corrected deliveries: none stops a table for good, and none is passed over silently.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
+use std::fs;
+
+use serde_json::{Value, json};
+use trireme_tests::cli::Output;
+use trireme_tests::cluster::{Cluster, Options};
+
+const SOURCE: &str = "raw.days";
+const TABLE: &str = "t.days";
+
+struct World {
+    cluster: Cluster,
+    versions: Vec<String>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { cluster: Cluster::start(Options { executors: 1, ..Options::default() }), versions: Vec::new() }
+    }
+
+    fn deliver(&mut self, file: &str, content: &str) {
+        let job = self.cluster.deliver(SOURCE, file, content);
+        self.versions.push(job["raw_version"].as_str().unwrap().to_string());
+    }
+
+    fn merge(&self, more: &[&str]) -> Output {
+        let line = ["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id", "--all-pending"];
+        self.cluster.json(&[&line, more].concat())
+    }
+
+    #[track_caller]
+    fn holds(&self, rows: &[(i64, &str)]) {
+        let rows: Vec<Value> = rows.iter().map(|(id, v)| json!({ "id": id, "v": v })).collect();
+        assert_eq!(self.cluster.sql(&format!("SELECT id, v FROM {TABLE} ORDER BY id")), rows);
+    }
+
+    fn at(&self, index: usize) -> String {
+        format!("{SOURCE}@{}", self.versions[index])
+    }
+
+    fn mark(&self, index: usize) -> Value {
+        let listed = self.cluster.json(&["raw", "show", SOURCE]).done().json_lines();
+        listed.iter().find(|version| version["version"] == self.versions[index]).unwrap()["mark"].clone()
+    }
+}
+
+#[test]
+fn a_bad_delivery_fails_alone_until_it_is_skipped_or_superseded() {
+    let mut world = World::new();
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"one\"}\n{\"id\":2,\"v\":\"two\"}");
+    world.merge(&[]).done();
+    world.deliver("d.ndjson", "{\"id\":2,\"v\":\"TWO\"}\n{\"id\":3,\"v\":");
+    let way_out = format!("trireme raw skip {}", world.at(1));
+    world.merge(&[]).failed(1, &[&way_out]);
+    world.holds(&[(1, "one"), (2, "two")]);
+    // What is behind it comes in, but the job says that one is missing, each time.
+    world.deliver("d.ndjson", "{\"id\":4,\"v\":\"four\"}\n{\"id\":2,\"v\":\"2\"}");
+    world.merge(&[]).failed(1, &[&way_out, &world.versions[1], &world.versions[2]]);
+    world.holds(&[(1, "one"), (2, "2"), (4, "four")]);
+    world.merge(&[]).failed(1, &[&way_out]);
+
+    world.cluster.json(&["raw", "skip", &world.at(1), "--reason", "half a file"]).done();
+    assert_eq!(world.mark(1)["reason"], "half a file");
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+    world.cluster.cli(&["merge", "--table", TABLE, "--source", &world.at(1), "--pk", "id"]).failed(1, &["half a file"]);
+    // A redelivery is read in the place of what it corrects, so that later rows stay.
+    world.cluster.json(&["raw", "unskip", &world.at(1)]).done();
+    world.deliver("d.ndjson", "{\"id\":2,\"v\":\"TWO\"}\n{\"id\":3,\"v\":\"three\"}");
+    world.cluster.json(&["raw", "supersede", &world.at(1), "--by", &world.versions[3]]).done();
+    let job = world.merge(&[]).done().json();
+    assert_eq!(job["raw_versions"], json!([world.versions[1], world.versions[2]]), "{job}");
+    world.holds(&[(1, "one"), (2, "2"), (3, "three"), (4, "four")]);
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+    let listed = world.cluster.json(&["raw", "list"]).done().json_lines();
+    assert_eq!((&listed[0]["current"], &listed[0]["skipped"]), (&json!(world.versions[2]), &json!(0)), "{listed:?}");
+}
+
+#[test]
+fn dropped_files_are_gone_and_the_same_bytes_do_not_come_again() {
+    let mut world = World::new();
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"one\"}");
+    world.deliver("d.ndjson", "{\"id\":2,\"v\":\"secret\"}");
+    world.cluster.cli(&["raw", "drop", &world.at(1)]).failed(64, &["--yes"]);
+    world.cluster.json(&["raw", "drop", &world.at(1), "--yes", "--reason", "personal data"]).done();
+    assert_eq!(world.mark(1)["dropped"], true);
+    let folder = world.cluster.lake().join("raw").join(SOURCE).join(&world.versions[1]);
+    let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["_dropped.json"]);
+    let again = world.cluster.deliver(SOURCE, "d.ndjson", "{\"id\":2,\"v\":\"secret\"}");
+    assert_eq!(again["outcome"], "already current", "{again}");
+    world.merge(&[]).done();
+    world.holds(&[(1, "one")]);
+    world.cluster.cli(&["raw", "unskip", &world.at(1)]).failed(1, &["dropped"]);
+}
+
+#[test]
+fn an_empty_delivery_is_no_row() {
+    let mut world = World::new();
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"one\"}");
+    world.deliver("d.ndjson", "");
+    world.deliver("d.ndjson", "{\"id\":2,\"v\":\"two\"}");
+    let job = world.merge(&[]).done().json();
+    assert_eq!(job["raw_versions"], json!(world.versions), "{job}");
+    world.holds(&[(1, "one"), (2, "two")]);
+    world.deliver("d.ndjson", "");
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "applied");
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+    world.holds(&[(1, "one"), (2, "two")]);
+    // A load empties the table, which keeps its columns.
+    world.cluster.json(&["load", "--table", TABLE, "--source", SOURCE]).done();
+    world.holds(&[]);
+    for (file, content) in [("c.json", "[]"), ("c.csv", "id,v\n")] {
+        let source = format!("raw.{}", file.rsplit('.').next().unwrap());
+        world.cluster.deliver(&source, file, content);
+        for _ in 0..2 {
+            world
+                .cluster
+                .json(&[
+                    "merge",
+                    "--table",
+                    TABLE,
+                    "--source",
+                    &source,
+                    "--pk",
+                    "id",
+                    "-t",
+                    "CAST(id AS bigint) AS id",
+                    "-t",
+                    "v",
+                ])
+                .done();
+        }
+    }
+    world.holds(&[]);
+}
+
+#[test]
+fn versions_go_on_after_a_clock_that_was_ahead() {
+    let mut world = World::new();
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"one\"}");
+    let ahead = "20991231T235959999Z";
+    let folder = world.cluster.lake().join("raw").join(SOURCE).join(ahead);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("part-00000.ndjson"), "{\"id\":2,\"v\":\"two\"}").unwrap();
+    world.cluster.json(&["raw", "adopt", &format!("{SOURCE}@{ahead}")]).done();
+    world.deliver("d.ndjson", "{\"id\":2,\"v\":\"TWO\"}");
+    assert_eq!(world.versions[1], "21000101T000000000Z");
+    world.merge(&[]).done();
+    world.holds(&[(1, "one"), (2, "TWO")]);
+}
+
+#[test]
+fn a_history_keeps_every_change_of_a_delivery() {
+    let mut world = World::new();
+    let line = |more: &[&str]| {
+        let line = ["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id", "--all-pending", "--history"];
+        world_line(&line, more)
+    };
+    world.deliver(
+        "d.ndjson",
+        "{\"id\":1,\"v\":\"a\",\"lsn\":1}\n{\"id\":1,\"v\":\"c\",\"lsn\":3}\n{\"id\":1,\"v\":\"b\",\"lsn\":2}\n{\"id\":2,\"v\":\"x\",\"lsn\":4}",
+    );
+    world.cluster.json(&line(&["--order-by", "lsn"]).iter().map(String::as_str).collect::<Vec<_>>()).done();
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"d\",\"lsn\":6}\n{\"id\":1,\"v\":\"e\",\"lsn\":7}");
+    world.cluster.json(&line(&["--order-by", "lsn"]).iter().map(String::as_str).collect::<Vec<_>>()).done();
+    let sql = format!(
+        "SELECT a.v, a.is_current, b.v AS next FROM {TABLE} a LEFT JOIN {TABLE} b ON a.id = b.id AND a.valid_to = b.valid_from \
+         ORDER BY a.id, a.lsn"
+    );
+    let rows: Vec<(String, bool, Option<String>)> = world
+        .cluster
+        .sql(&sql)
+        .iter()
+        .map(|row| {
+            let text = |key: &str| row[key].as_str().map(str::to_string);
+            (text("v").unwrap(), row["is_current"].as_bool().unwrap(), text("next"))
+        })
+        .collect();
+    let row = |v: &str, next: Option<&str>| (v.to_string(), next.is_none(), next.map(str::to_string));
+    let expected = [
+        row("a", Some("b")),
+        row("b", Some("c")),
+        row("c", Some("d")),
+        row("d", Some("e")),
+        row("e", None),
+        row("x", None),
+    ];
+    assert_eq!(rows, expected);
+    world
+        .cluster
+        .cli(&line(&["--order-by", "lsn DESC"]).iter().map(String::as_str).collect::<Vec<_>>())
+        .failed(64, &["latest_by: lsn", "earliest_by: lsn"]);
+}
+
+fn world_line(line: &[&str], more: &[&str]) -> Vec<String> {
+    line.iter().chain(more).map(ToString::to_string).collect()
+}

@@ -1,0 +1,128 @@
+//! Queries whose plans are cut into stages and tasks, against values worked out by hand: an answer is the same on one task and on many.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
+use serde_json::{Value, json};
+use trireme_tests::cli::Checks;
+use trireme_tests::cluster::{Cluster, Options};
+
+/// Two clusters over the same rows: every byte of a table is a task's, or all of them are one task's.
+fn clusters() -> [Cluster; 2] {
+    ["1B", "1GiB"].map(|task_bytes| {
+        let flags = ["--target-partitions", "4", "--task-bytes", task_bytes];
+        let cluster = Cluster::start(Options { scheduler: flags.map(String::from).to_vec(), ..Options::default() });
+        // Three files each, so that even so small tables are several tasks'.
+        let text = |from: i64, to: i64, line: &dyn Fn(i64) -> Value| {
+            (from..to).map(|i| line(i).to_string() + "\n").collect::<String>()
+        };
+        for (part, (from, to)) in [(0, 8), (8, 16), (16, 24)].into_iter().enumerate() {
+            let city = |i: i64| json!({ "id": i, "name": format!("c{:02}", (i * 7) % 24), "area": if i % 5 == 0 { Value::Null } else { json!(i * 10) } });
+            cluster.deliver("g.cities", &format!("cities-{part}.ndjson"), text(from, to, &city));
+            cluster.cli(&["merge", "--table", "g.cities", "--source", "g.cities", "--pk", "id"]).done();
+            let visit = |i: i64| json!({ "id": i + 100, "city": if i % 6 == 0 { Value::Null } else { json!(i / 2) }, "area": i * 15 });
+            cluster.deliver("g.visits", &format!("visits-{part}.ndjson"), text(from, to, &visit));
+            cluster.cli(&["merge", "--table", "g.visits", "--source", "g.visits", "--pk", "id"]).done();
+        }
+        cluster
+    })
+}
+
+/// A query, and its rows as JSON arrays in their order.
+fn cases() -> Vec<(&'static str, Vec<Value>)> {
+    let names = |descending: bool| {
+        let mut names: Vec<Value> = (0..24).map(|i| json!([format!("c{i:02}")])).collect();
+        if descending {
+            names.reverse();
+        }
+        names
+    };
+    // Of the visits' areas (0, 15 … 345), those that no city is within 5 of, above or below; cities are at 10, 20 … 230 but for multiples of 50.
+    let city_areas: Vec<i64> = (0..24).filter(|i| i % 5 != 0).map(|i| i * 10).collect();
+    let near = |visit: i64| city_areas.iter().filter(|area| (visit - 5..=visit + 5).contains(*area)).count();
+    let pairs: usize = (0..24).map(|i| near(i * 15)).sum();
+    let lonely = (0..24).filter(|i| near(i * 15) == 0).count();
+    let unvisited = (0..24).filter(|i| i % 5 == 0 || (0..24).all(|v: i64| (v * 15 - i * 10).abs() > 5)).count();
+    let one = |number: usize| vec![json!([number])];
+    vec![
+        ("SELECT name FROM g.cities ORDER BY name", names(false)),
+        ("SELECT name FROM g.cities WHERE id >= 0 ORDER BY name DESC", names(true)),
+        ("SELECT DISTINCT name FROM g.cities ORDER BY name DESC", names(true)),
+        ("SELECT concat(name, '') AS n FROM g.cities GROUP BY name ORDER BY name", names(false)),
+        ("SELECT c.name FROM g.cities c JOIN (SELECT id FROM g.cities) d ON c.id = d.id ORDER BY c.name", names(false)),
+        (
+            "SELECT c.name FROM g.visits v RIGHT JOIN g.cities c ON c.id = v.city AND v.area < 0 ORDER BY c.name DESC",
+            names(true),
+        ),
+        // Joins without an equality.
+        (
+            "SELECT count(*) AS n FROM g.visits v LEFT JOIN g.cities c ON c.area BETWEEN v.area - 5 AND v.area + 5",
+            one(pairs + lonely),
+        ),
+        (
+            "SELECT count(*) AS n FROM g.cities c RIGHT JOIN g.visits v ON c.area BETWEEN v.area - 5 AND v.area + 5",
+            one(pairs + lonely),
+        ),
+        (
+            "SELECT count(*) AS n FROM g.visits v FULL JOIN g.cities c ON c.area BETWEEN v.area - 5 AND v.area + 5",
+            one(pairs + lonely + unvisited),
+        ),
+        (
+            "SELECT count(*) AS n FROM g.visits v WHERE NOT EXISTS (SELECT 1 FROM g.cities c WHERE c.area BETWEEN v.area - 5 AND v.area + 5)",
+            one(lonely),
+        ),
+        (
+            "SELECT count(*) AS n FROM g.visits v WHERE EXISTS (SELECT 1 FROM g.cities c WHERE c.area BETWEEN v.area - 5 AND v.area + 5)",
+            one(24 - lonely),
+        ),
+        ("SELECT count(*) AS n FROM g.visits v WHERE EXISTS (SELECT 1 FROM g.cities)", one(24)),
+        ("SELECT count(*) AS n FROM g.visits v WHERE NOT EXISTS (SELECT 1 FROM g.cities WHERE id > 1000)", one(24)),
+        ("SELECT count(*) AS n FROM g.visits v LEFT JOIN g.cities c ON 1 = 1 AND c.name LIKE 'c0%'", one(240)),
+        ("SELECT count(*) AS n FROM g.visits v FULL JOIN g.cities c ON c.id > 1000", one(48)),
+        // Each side of the join has a column `area` and a column `id`.
+        (
+            "SELECT v.id FROM g.cities c RIGHT JOIN g.visits v ON c.id = v.city WHERE c.id IS NULL AND v.area > 200 ORDER BY v.id",
+            vec![json!([118])],
+        ),
+        (
+            "SELECT c.id FROM g.cities c LEFT JOIN g.visits v ON c.id = v.city WHERE v.id IS NULL AND c.area > 150 ORDER BY c.id",
+            [16, 17, 18, 19, 21, 22, 23].map(|id| json!([id])).to_vec(),
+        ),
+        // Unions of branches of other shapes.
+        (
+            "SELECT 'first' AS k, 0 AS n UNION ALL SELECT max(name), count(*) FROM g.cities UNION ALL SELECT 'last', 1",
+            vec![json!(["c23", 24]), json!(["first", 0]), json!(["last", 1])],
+        ),
+        (
+            "SELECT id FROM g.cities WHERE false UNION ALL SELECT id FROM g.cities WHERE id = 3 UNION ALL SELECT 4",
+            vec![json!([3]), json!([4])],
+        ),
+        (
+            "SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM g.cities) WHERE n = 2 UNION ALL SELECT 7",
+            vec![json!([1]), json!([7])],
+        ),
+        (
+            "SELECT count(*) AS n FROM (SELECT id FROM g.cities UNION ALL SELECT max(id) FROM g.visits UNION ALL SELECT id FROM g.visits)",
+            one(49),
+        ),
+    ]
+}
+
+#[test]
+fn an_answer_is_the_same_on_one_task_and_on_many() {
+    let clusters = clusters();
+    let checks = Checks::default();
+    for (sql, expected) in cases() {
+        for cluster in &clusters {
+            checks.run(|| {
+                let rows = cluster.sql(sql);
+                let mut rows: Vec<Value> = rows
+                    .into_iter()
+                    .map(|row| Value::Array(row.as_object().unwrap().values().cloned().collect()))
+                    .collect();
+                if !sql.contains("ORDER BY") || sql.contains("OVER") {
+                    rows.sort_by_key(Value::to_string);
+                }
+                assert_eq!(rows, expected, "{sql}");
+            });
+        }
+    }
+}
