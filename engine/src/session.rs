@@ -83,11 +83,13 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
     sql::check_time_zone(config.options())?;
     let mut higher_order = all_default_higher_order_functions();
     higher_order.extend(sql::higher_order_functions());
+    let mut optimizer_rules = ballista_default_optimizer_rules();
+    optimizer_rules.extend(sql::optimizer_rules());
     let mut builder = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
-        .with_optimizer_rules(ballista_default_optimizer_rules())
+        .with_optimizer_rules(optimizer_rules)
         .with_physical_optimizer_rules(physical_optimizer_rules())
         .with_scalar_functions(scalar_functions())
         .with_aggregate_functions(aggregate_functions())

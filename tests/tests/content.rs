@@ -211,3 +211,31 @@ fn a_job_that_a_restarted_scheduler_finds_is_not_done_twice_and_goes_over_no_new
     assert_eq!(world.newest(), version);
     world.holds(&["b"]);
 }
+
+#[test]
+fn a_timestamp_without_a_zone_stays_one() {
+    let world = World::new();
+    let question = |table: &str, sql: &str| {
+        let file = world.0.folder().join("q.sql");
+        fs::write(&file, sql).unwrap();
+        world.0.json(&["question", "--sql", file.to_str().unwrap(), "--table", table]).done();
+        world.0.json(&["tables", "show", table]).done().json()
+    };
+    let types = |shown: &Value| -> Vec<String> {
+        let columns = shown["columns"].as_array().unwrap().iter();
+        columns.map(|column| column["type"].as_str().unwrap().to_string()).collect()
+    };
+    let local = question(
+        "t.local",
+        "SELECT CAST('2026-03-29 02:30:00' AS timestamp_ntz) AS at, CAST('2026-03-29 02:30:00' AS timestamp) AS instant",
+    );
+    assert_eq!(types(&local), ["timestamp_ntz", "timestamp"]);
+    assert_eq!((&local["min_reader_version"], &local["min_writer_version"]), (&json!(3), &json!(7)));
+    let copy = question("t.copy", "SELECT at, at AS again FROM t.local WHERE at > '2026-01-01'");
+    assert_eq!(types(&copy), ["timestamp_ntz", "timestamp_ntz"]);
+    assert_eq!(world.0.sql("SELECT CAST(at AS string) AS at FROM t.copy"), [json!({"at": "2026-03-29 02:30:00"})]);
+    // A table of an older protocol gets one that knows them.
+    assert_eq!(types(&question("t.grows", "SELECT 1 AS x")), ["int"]);
+    let grown = question("t.grows", "SELECT at FROM t.local");
+    assert_eq!((types(&grown), &grown["min_reader_version"]), (vec!["timestamp_ntz".to_string()], &json!(3)));
+}

@@ -7,7 +7,6 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{
-    common::Column,
     functions_window::expr_fn::{lag, lead, row_number},
     logical_expr::{
         BinaryExpr, Cast, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Operator, SortExpr, ident, lit, when,
@@ -25,10 +24,10 @@ const RANK: &str = "__rank";
 const FROM: &str = "__from";
 const IS_NEW: &str = "__is_new";
 const ORDER: &str = "__order";
-const NEXT: &str = "__next";
-const POSITION: &str = "__position";
+const NEXT: &str = "__next_";
+const POSITION: &str = "__position_";
 /// What is true of a row that still counts.
-const COUNTS: &str = "__counts";
+const COUNTS: &str = "__counts_";
 /// A column of the source, of the row before it, by its index.
 const VALUE: &str = "__value_";
 const PREVIOUS: &str = "__previous_";
@@ -82,66 +81,73 @@ impl ClauseMerge<'_> {
         columns.push(from.alias(FROM));
         columns.push(is_new.alias(IS_NEW));
         columns.push(of(SOURCE, order).alias(ORDER));
-        columns.push(not_older.is_true().alias(COUNTS));
+        columns.push(not_older.is_true().alias(name(COUNTS, 0)));
         let mut plan = joined.project(columns)?;
 
         let keys = self.keys.iter().filter_map(|key| self.incoming.index_of(key).ok()).map(|at| ident(name(VALUE, at)));
-        let groups: Vec<Expr> = keys.chain([ident(COUNTS)]).collect();
+        let keys: Vec<Expr> = keys.collect();
         let ties = self.ties().map(|at| ident(name(VALUE, at)).sort(true, true));
         let sort: Vec<SortExpr> =
             [ident(FROM).sort(true, true), ident(ORDER).sort(greatest, true)].into_iter().chain(ties).collect();
-        let over = |function: Expr| function.partition_by(groups.clone()).order_by(sort.clone()).build();
-        // All columns that are there, with another answer to whether the row counts.
-        let narrowed = |plan: LogicalPlanBuilder, counts: Expr| {
-            let there = plan.schema().columns().into_iter().filter(|column| column.name() != COUNTS);
-            let there = there.filter(|column| column.name() != NEXT && column.name() != POSITION);
-            let there: Vec<Expr> = there.map(Expr::Column).chain([counts.alias(COUNTS)]).collect();
+        // Over the rows of a key that count so far. Each step has names of its own: what has the same name in two of them is taken for the same.
+        let over = |function: Expr, step: usize| {
+            let groups = keys.iter().cloned().chain([ident(name(COUNTS, step))]).collect();
+            function.partition_by(groups).order_by(sort.clone()).build()
+        };
+        // All columns that are there, and whether the row still counts.
+        let narrowed = |plan: LogicalPlanBuilder, counts: Expr, step: usize| {
+            let there = plan.schema().columns().into_iter().map(Expr::Column);
+            let there: Vec<Expr> = there.chain([counts.alias(name(COUNTS, step))]).collect();
             plan.project(there)
         };
 
         // Of several rows of one moment the last.
-        plan = plan.window(vec![over(lead(ident(FROM), None, None))?.alias(NEXT)])?;
-        plan = narrowed(plan, ident(COUNTS).and(differ(ident(NEXT), ident(FROM))))?;
+        let next = over(lead(ident(FROM), Some(1), None), 0)?;
+        plan = plan.window(vec![next.alias(name(NEXT, 0))])?;
+        let is_last = differ(ident(name(NEXT, 0)), ident(FROM));
+        plan = narrowed(plan, ident(name(COUNTS, 0)).and(is_last), 1)?;
 
         // Those that differ from the one before.
         let compared: Vec<usize> = (0..values.len()).filter(|at| !self.keys.contains(values[*at].name())).collect();
-        let mut windows = vec![over(row_number())?.alias(POSITION)];
+        let mut windows = vec![over(row_number(), 1)?.alias(name(POSITION, 1))];
         for at in &compared {
-            windows.push(over(lag(ident(name(VALUE, *at)), None, None))?.alias(name(PREVIOUS, *at)));
+            windows.push(over(lag(ident(name(VALUE, *at)), Some(1), None), 1)?.alias(name(PREVIOUS, *at)));
         }
         plan = plan.window(windows)?;
         let any = |differing: Vec<Expr>| differing.into_iter().reduce(Expr::or).unwrap_or(lit(false));
         let of_table = compared.iter().map(|at| {
             let before = format!("{BEFORE}{}", values[*at].name());
-            differ(ident(name(VALUE, *at)), Expr::Column(Column::new_unqualified(before)))
+            differ(ident(name(VALUE, *at)), ident(before))
         });
         let of_previous = compared.iter().map(|at| differ(ident(name(VALUE, *at)), ident(name(PREVIOUS, *at))));
-        let changed = when(ident(POSITION).eq(lit(1_u64)), ident(IS_NEW).or(any(of_table.collect())))
-            .otherwise(any(of_previous.collect()))?;
-        plan = narrowed(plan, ident(COUNTS).and(changed.is_true()))?;
+        let is_first = ident(name(POSITION, 1)).eq(lit(1_u64));
+        let changed =
+            when(is_first, ident(IS_NEW).or(any(of_table.collect()))).otherwise(any(of_previous.collect()))?;
+        plan = narrowed(plan, ident(name(COUNTS, 1)).and(changed.is_true()), 2)?;
 
-        plan =
-            plan.window(vec![over(lead(ident(FROM), None, None))?.alias(NEXT), over(row_number())?.alias(POSITION)])?;
+        let next = over(lead(ident(FROM), Some(1), None), 2)?.alias(name(NEXT, 2));
+        plan = plan.window(vec![next, over(row_number(), 2)?.alias(name(POSITION, 2))])?;
+        let (counts, next, position) = (name(COUNTS, 2), name(NEXT, 2), name(POSITION, 2));
         let mut columns = Vec::new();
         for field in self.columns.fields() {
             let value = match (field.name().as_str(), self.incoming.index_of(field.name())) {
                 (VALID_FROM, _) => ident(FROM),
-                (VALID_TO, _) => ident(NEXT),
-                (IS_CURRENT, _) => ident(NEXT).is_null(),
+                (VALID_TO, _) => ident(&next),
+                (IS_CURRENT, _) => ident(&next).is_null(),
                 (_, Ok(at)) => ident(name(VALUE, at)),
-                (other, Err(_)) => Expr::Column(Column::new_unqualified(format!("{BEFORE}{other}"))),
+                (other, Err(_)) => ident(format!("{BEFORE}{other}")),
             };
             columns.push(value.alias(field.name()));
         }
         let code = |action: Action| lit(action as i8);
-        let known = Expr::Column(Column::new_unqualified(format!("{BEFORE}{VALID_FROM}")));
-        let action = when(!ident(COUNTS), code(Action::Keep))
-            .when(ident(POSITION).gt(lit(1_u64)), code(Action::Insert))
+        let known = ident(format!("{BEFORE}{VALID_FROM}"));
+        let action = when(!ident(counts), code(Action::Keep))
+            .when(ident(position).gt(lit(1_u64)), code(Action::Insert))
             .when(ident(IS_NEW), code(Action::Insert))
             .when(ident(FROM).eq(known), code(Action::Update))
             .otherwise(code(Action::Close))?;
         columns.push(action.alias(ACTION_COLUMN));
-        columns.extend(before.iter().map(|name| Expr::Column(Column::new_unqualified(name))));
+        columns.extend(before.iter().map(ident));
         Ok(plan.project(columns)?.build()?)
     }
 }

@@ -8,12 +8,14 @@ use std::{collections::HashMap, sync::Arc};
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, SchemaError},
-    logical_expr::{Case, Expr, ExprSchemable, ScalarUDF, lit, when},
+    execution::SessionState,
+    logical_expr::{AggregateUDF, Case, Expr, ExprSchemable, ScalarUDF, lit, when},
 };
 
 use super::{
     cast::lenient_cast,
     kernel::wrong_call,
+    relations::Answers,
     types::{parse_type, type_name},
 };
 
@@ -99,16 +101,29 @@ pub(crate) const NAMES: &[&str] = &[
 ];
 
 /// Plans what Spark means; the functions it uses are those of the session, which executors know by the same names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SparkPlanner {
     pub(super) functions: HashMap<String, Arc<ScalarUDF>>,
     /// The session's time zone.
     pub(super) zone: String,
     /// What `now()` is in the statement, microseconds since 1970 UTC.
     pub(super) now: i64,
+    pub(super) count: Option<Arc<AggregateUDF>>,
+    /// What was found out about items that stand for several columns.
+    pub(super) answers: Answers,
 }
 
 impl SparkPlanner {
+    pub(super) fn new(state: &SessionState, answers: Answers) -> Self {
+        Self {
+            functions: state.scalar_functions().clone(),
+            zone: state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into()),
+            now: chrono::Utc::now().timestamp_micros(),
+            count: state.aggregate_functions().get("count").cloned(),
+            answers,
+        }
+    }
+
     /// Plans a call of one of [`NAMES`].
     pub(super) fn plan_call(&self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
         let call = Call { planner: self, name, schema };

@@ -11,7 +11,7 @@ use datafusion::{
     logical_expr::{
         AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, TableType,
         WindowUDF,
-        planner::{ContextProvider, ExprPlanner, TypePlanner},
+        planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner},
         simplify::SimplifyContext,
     },
     optimizer::simplify_expressions::ExprSimplifier,
@@ -22,6 +22,7 @@ use super::{
     calls::SparkPlanner,
     kernel::wrong_call,
     names::behind,
+    relations::{Answers, planner::SparkRelations},
     types::{decimal, list_of, parse_type, timestamp},
 };
 use crate::names::TableName;
@@ -30,20 +31,26 @@ use crate::names::TableName;
 pub(super) struct Context<'a> {
     state: &'a SessionState,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    relations: Vec<Arc<dyn RelationPlanner>>,
     tables: HashMap<TableName, Arc<dyn TableSource>>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(state: &'a SessionState, tables: HashMap<TableName, Arc<dyn TableSource>>) -> Self {
-        let zone = state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-        let spark = SparkPlanner {
-            functions: state.scalar_functions().clone(),
-            zone,
-            now: chrono::Utc::now().timestamp_micros(),
-        };
+        Self::with_answers(state, tables, Answers::default())
+    }
+
+    /// A context in which items that stand for several columns have answers, or get them.
+    pub(super) fn with_answers(
+        state: &'a SessionState,
+        tables: HashMap<TableName, Arc<dyn TableSource>>,
+        answers: Answers,
+    ) -> Self {
+        let spark = SparkPlanner::new(state, answers);
+        let relations: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(SparkRelations::new(spark.clone()))];
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(spark)];
         planners.extend(state.expr_planners().iter().cloned());
-        Self { state, planners, tables }
+        Self { state, planners, relations, tables }
     }
 }
 
@@ -79,6 +86,10 @@ impl ContextProvider for Context<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         &self.planners
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {

@@ -7,7 +7,7 @@ use std::any::TypeId;
 
 use datafusion::sql::sqlparser::{
     ast::{BinaryOperator, Expr, Interval, TrimWhereField, Value, ValueWithSpan},
-    dialect::{DatabricksDialect, Dialect},
+    dialect::{DatabricksDialect, Dialect, Precedence},
     keywords::Keyword,
     parser::{Parser, ParserError},
     tokenizer::Token,
@@ -145,8 +145,33 @@ impl Dialect for SparkDialect {
         (is_interval && has_value).then(|| parse_interval(parser))
     }
 
-    /// `a DIV b`, which binds as `*` does.
+    /// `explode(m) AS (k, v)`.
+    fn supports_select_item_multi_column_alias(&self) -> bool {
+        true
+    }
+
+    /// `FROM t SELECT x`.
+    fn supports_from_first_select(&self) -> bool {
+        true
+    }
+
+    fn supports_order_by_all(&self) -> bool {
+        true
+    }
+
+    /// `||` binds as `+` does.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        match &parser.peek_token_ref().token {
+            Token::StringConcat => Some(Ok(self.prec_value(Precedence::PlusMinus))),
+            _ => None,
+        }
+    }
+
+    /// `a DIV b`, which binds as `*` does, and predicates.
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        if let Some(predicate) = parse_predicate(parser, expr) {
+            return Some(predicate);
+        }
         if !parser.parse_keyword(Keyword::DIV) {
             return None;
         }
@@ -155,6 +180,69 @@ impl Dialect for SparkDialect {
             op: BinaryOperator::MyIntegerDivide,
             right: Box::new(right),
         }))
+    }
+}
+
+/// `a IS [NOT] DISTINCT FROM b`, where sqlparser would take all that follows as `b`, AND and OR included; and `a [NOT] LIKE ANY (b, …)`.
+fn parse_predicate(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, ParserError>> {
+    let word = |token: &Token| match token {
+        Token::Word(word) if word.quote_style.is_none() => word.keyword,
+        _ => Keyword::NoKeyword,
+    };
+    let [first, second, third, fourth] = parser.peek_tokens();
+    let next = [word(&first), word(&second), word(&third), word(&fourth)];
+    let skip = |parser: &mut Parser, tokens: usize| (0..tokens).for_each(|_| parser.advance_token());
+    match next {
+        [Keyword::IS, Keyword::DISTINCT, Keyword::FROM, _]
+        | [Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM] => {
+            let negated = next[1] == Keyword::NOT;
+            skip(parser, if negated { 4 } else { 3 });
+            Some(parser.parse_subexpr(SparkDialect.prec_value(Precedence::Is)).map(|right| {
+                let sides = (Box::new(expr.clone()), Box::new(right));
+                match negated {
+                    true => Expr::IsNotDistinctFrom(sides.0, sides.1),
+                    false => Expr::IsDistinctFrom(sides.0, sides.1),
+                }
+            }))
+        }
+        [Keyword::LIKE | Keyword::ILIKE, Keyword::ANY | Keyword::SOME | Keyword::ALL, ..]
+        | [Keyword::NOT, Keyword::LIKE | Keyword::ILIKE, Keyword::ANY | Keyword::SOME | Keyword::ALL, _] => {
+            let negated = next[0] == Keyword::NOT;
+            let own = &next[usize::from(negated)..];
+            skip(parser, if negated { 3 } else { 2 });
+            Some(parse_likes(parser, expr, negated, own[0] == Keyword::ILIKE, own[1] == Keyword::ALL))
+        }
+        _ => None,
+    }
+}
+
+/// The patterns after `LIKE ANY`, each as a LIKE of its own.
+fn parse_likes(
+    parser: &mut Parser,
+    expr: &Expr,
+    negated: bool,
+    ignores_case: bool,
+    all: bool,
+) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LParen)?;
+    let patterns = parser.parse_comma_separated(Parser::parse_expr)?;
+    parser.expect_token(&Token::RParen)?;
+    let like = |pattern: Expr| {
+        let (expr, pattern) = (Box::new(expr.clone()), Box::new(pattern));
+        match ignores_case {
+            true => Expr::ILike { negated, any: false, expr, pattern, escape_char: None },
+            false => Expr::Like { negated, any: false, expr, pattern, escape_char: None },
+        }
+    };
+    let op = if all { BinaryOperator::And } else { BinaryOperator::Or };
+    let likes = patterns.into_iter().map(like).reduce(|left, right| Expr::BinaryOp {
+        left: Box::new(left),
+        op: op.clone(),
+        right: Box::new(right),
+    });
+    match likes {
+        Some(likes) => Ok(Expr::Nested(Box::new(likes))),
+        None => parser.expected_ref("a pattern", parser.peek_token_ref()),
     }
 }
 
@@ -333,6 +421,25 @@ mod tests {
         let mut parser = Parser::new(&SparkDialect).try_with_sql("10 DIV 3 + 1").unwrap();
         let Expr::BinaryOp { op, .. } = parser.parse_expr().unwrap() else { panic!() };
         assert_eq!(op, BinaryOperator::Plus);
+    }
+
+    #[test]
+    fn predicates_end_where_sparks_do() {
+        assert_eq!(parse("(a IS DISTINCT FROM b AND c)"), "(a IS DISTINCT FROM b AND c)");
+        for (text, op) in [
+            ("a IS DISTINCT FROM b AND c", BinaryOperator::And),
+            ("a IS NOT DISTINCT FROM b + 1 OR c", BinaryOperator::Or),
+            ("a LIKE ANY ('x', 'y') AND c", BinaryOperator::And),
+            ("a NOT LIKE ALL ('x') OR c", BinaryOperator::Or),
+            ("a || b + c", BinaryOperator::Plus),
+        ] {
+            let mut parser = Parser::new(&SparkDialect).try_with_sql(text).unwrap();
+            let Expr::BinaryOp { op: found, .. } = parser.parse_expr().unwrap() else { panic!("{text}") };
+            assert_eq!(found, op, "{text}");
+            assert_eq!(parser.peek_token().token, Token::EOF, "{text}");
+        }
+        assert_eq!(parse("a LIKE ANY ('x', 'y')"), "(a LIKE 'x' OR a LIKE 'y')");
+        assert_eq!(parse("a NOT ILIKE ALL ('x', 'y')"), "(a NOT ILIKE 'x' AND a NOT ILIKE 'y')");
     }
 
     #[test]

@@ -33,14 +33,18 @@ mod functions;
 mod implicit;
 pub(crate) mod kernel;
 mod median;
+mod mended;
 mod names;
 mod numbers;
 mod operators;
 mod output;
 mod plan;
 mod reads;
+mod relations;
 mod rewrite;
+mod single;
 mod statement;
+mod subqueries;
 mod suggest;
 mod syntax;
 #[cfg(test)]
@@ -51,13 +55,14 @@ mod text;
 mod time;
 mod types;
 mod views;
+mod window_keys;
 
 use std::sync::Arc;
 
 use datafusion::{
     config::ConfigOptions,
     logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF},
-    optimizer::AnalyzerRule,
+    optimizer::{AnalyzerRule, OptimizerRule},
 };
 
 use crate::error::Result;
@@ -74,6 +79,7 @@ pub use views::physical_plan;
 /// Trireme's own scalar functions; they replace others of the same name.
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut functions = vec![cast::function(), cast::strict_function(), arrays::array_field(), numbers::round()];
+    functions.extend([single::function(), relations::with_positions()]);
     functions.extend(text::functions());
     functions.extend(time::functions::functions());
     functions.extend(functions::scalar_functions());
@@ -95,6 +101,11 @@ pub(crate) fn higher_order_functions() -> Vec<Arc<HigherOrderUDF>> {
 /// An error if the session's time zone is none.
 pub(crate) fn check_time_zone(config: &ConfigOptions) -> Result<()> {
     time::zone::Zone::of_session(config).map(|_| ())
+}
+
+/// Optimizer rules that come after DataFusion's.
+pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![Arc::new(window_keys::WindowKeys)]
 }
 
 /// Gives casts Spark's meaning.

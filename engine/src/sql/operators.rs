@@ -17,6 +17,7 @@ use super::{
     calls::{CAST, INT, STRICT_CAST, SparkPlanner, is_text, plan_item, type_of},
     cast::{lenient_cast, strict_cast},
     kernel::{Kernel, wrong_call},
+    relations::{MARKS, plan_mark},
     suggest,
     types::{timestamp, type_name},
 };
@@ -115,6 +116,9 @@ impl ExprPlanner for SparkPlanner {
                 Ok([value, target]) => Ok(PlannerResult::Planned(cast(value, &type_of(&target, schema)?)?)),
                 Err(_) => Err(wrong_call("a cast has a value and a type")),
             };
+        }
+        if MARKS.contains(&name.as_str()) {
+            return Ok(PlannerResult::Planned(plan_mark(self, &name, args, schema)?));
         }
         // The first value only holds the place of the name.
         args.remove(0);

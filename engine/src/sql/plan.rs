@@ -24,11 +24,14 @@ use datafusion::{
 use super::{
     cast::take_strict_casts,
     context::{Context, folded, folded_schema},
+    mended::mended,
     reads::tables_read,
+    relations::{Answers, shape},
     rewrite::rewrite,
     statement::{
         Kind, OutputName, ReadQuery, Statement, fold, known_functions, parser, place, syntax_error, tokens, wildcard_of,
     },
+    subqueries::flatten,
     suggest,
 };
 use crate::{
@@ -56,12 +59,23 @@ pub async fn plan_select(state: &SessionState, statement: &Statement) -> Result<
         tables.insert(table.clone(), folded(&table, source).map_err(Error::from)?);
     }
     spellings.extend(query.spellings.iter().cloned());
-    let mut tree = SqlStatement::Query(query.query.clone());
-    rewrite(&mut tree, &known_functions(state), &|span| statement.place(span))?;
-    let context = Context::new(state, tables);
-    let planner = SqlToRel::new_with_options(&context, options(state));
-    let wrong = |error: DataFusionError| planning_error(error, &spellings, &|span| statement.place(span));
-    let plan = planner.sql_statement_to_plan(tree).map_err(wrong)?;
+    let answers = Answers::default();
+    answers.spell_all(&spellings);
+    let known = known_functions(state);
+    let context = Context::with_answers(state, tables, answers.clone());
+    let plan = loop {
+        let (asked, mut tree) = (answers.count(), SqlStatement::Query(query.query.clone()));
+        shape(&mut tree, &answers, &|span| statement.place(span))?;
+        rewrite(&mut tree, &known, &|span| statement.place(span))?;
+        let planner = SqlToRel::new_with_options(&context, options(state));
+        match planner.sql_statement_to_plan(tree).and_then(|plan| flatten(state, plan)).and_then(mended) {
+            Ok(plan) => break plan,
+            // It ended because something was found out, which the next round needs.
+            Err(_) if answers.count() > asked => {}
+            Err(error) => return Err(planning_error(error, &spellings, &|span| statement.place(span))),
+        }
+    };
+    spellings.extend(answers.spellings());
     let plan = named(plan, query, &spellings)?;
     match explain {
         Some(verbose) => Ok(LogicalPlanBuilder::from(plan).explain(verbose, false)?.build()?),
@@ -426,7 +440,11 @@ fn planning_error(error: DataFusionError, spellings: &[String], place: &dyn Fn(S
             _ => {}
         }
     }
-    let ours = Error::from(error);
+    let mut ours = Error::from(error);
+    if ours.code == Code::Internal {
+        ours = Error::new(Code::InvalidSql, format!("this can't be planned: {}", ours.message))
+            .hint("write it another way, for example in two steps with WITH");
+    }
     let no_match = ours.message.split_once("No function matches the given name and argument types '");
     if let Some((call, _)) = no_match.and_then(|(_, rest)| rest.split_once('\'')) {
         return Error::new(Code::InvalidSql, format!("{place}no function takes these types: `{}`", spark_types(call)))

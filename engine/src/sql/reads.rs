@@ -3,11 +3,14 @@
 use std::{collections::BTreeSet, ops::ControlFlow};
 
 use datafusion::sql::sqlparser::{
-    ast::{Expr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, TableFactor, Visit, Visitor},
+    ast::{Expr, ObjectName, PivotValueSource, Query, Select, SetExpr, Spanned, TableFactor, Visit, Visitor},
     tokenizer::Span,
 };
 
-use super::statement::{Kind, Statement, place};
+use super::{
+    relations::is_generator,
+    statement::{Kind, Statement, place},
+};
 use crate::{
     error::{Code, Error, Result},
     names::TableName,
@@ -129,16 +132,8 @@ pub(super) fn check_query(query: &Query, file: &str) -> Result<()> {
             if let Some(into) = &select.into {
                 return self.refuse("SELECT INTO", into.name.span());
             }
-            if let Some(view) = select.lateral_views.first() {
-                return self
-                    .refuse("LATERAL VIEW (write SELECT explode(xs) AS x in a subquery)", view.lateral_view.span());
-            }
-            if !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty() {
-                return self.refuse("CLUSTER BY, DISTRIBUTE BY or SORT BY (write ORDER BY)", select.span());
-            }
-            let many = |item: &&SelectItem| matches!(item, SelectItem::ExprWithAliases { .. });
-            if let Some(item) = select.projection.iter().find(many) {
-                return self.refuse("one expression with several aliases", item.span());
+            if select.qualify.is_some() {
+                return self.refuse("QUALIFY (filter in a query around this one)", select.span());
             }
             ControlFlow::Continue(())
         }
@@ -147,7 +142,7 @@ pub(super) fn check_query(query: &Query, file: &str) -> Result<()> {
             match factor {
                 TableFactor::Table { name, args: Some(_), .. } => {
                     let function = name.to_string().to_ascii_lowercase();
-                    if matches!(function.as_str(), "range" | "generate_series") {
+                    if matches!(function.as_str(), "range" | "generate_series") || is_generator(&function) {
                         return ControlFlow::Continue(());
                     }
                     self.refuse(&format!("the table function `{function}`"), name.span())
@@ -156,7 +151,20 @@ pub(super) fn check_query(query: &Query, file: &str) -> Result<()> {
                     self.refuse("reading a table's former version", name.span())
                 }
                 TableFactor::Table { sample: Some(_), name, .. } => self.refuse("TABLESAMPLE", name.span()),
-                TableFactor::Table { .. }
+                TableFactor::Derived { sample: Some(_), .. } => self.refuse("TABLESAMPLE", factor.span()),
+                TableFactor::Function { name, .. } => {
+                    let function = name.to_string().to_ascii_lowercase();
+                    match is_generator(&function) {
+                        true => ControlFlow::Continue(()),
+                        false => self.refuse(&format!("the table function `{function}`"), name.span()),
+                    }
+                }
+                TableFactor::Pivot { default_on_null: Some(_), .. } => {
+                    self.refuse("PIVOT with a default", factor.span())
+                }
+                TableFactor::Pivot { value_source: PivotValueSource::List(_), .. }
+                | TableFactor::Unpivot { .. }
+                | TableFactor::Table { .. }
                 | TableFactor::Derived { .. }
                 | TableFactor::NestedJoin { .. }
                 | TableFactor::UNNEST { .. } => ControlFlow::Continue(()),
@@ -167,6 +175,8 @@ pub(super) fn check_query(query: &Query, file: &str) -> Result<()> {
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Error> {
             match expr {
                 Expr::Dictionary(_) => self.refuse("`{…}`", expr.span()),
+                Expr::AnyOp { .. } | Expr::AllOp { .. } => self
+                    .refuse("a comparison with ANY or ALL (write IN, EXISTS, or compare with max or min)", expr.span()),
                 _ => ControlFlow::Continue(()),
             }
         }

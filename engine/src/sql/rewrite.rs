@@ -54,7 +54,10 @@ impl VisitorMut for Relations {
         let (name, alias) = match factor {
             TableFactor::Table { name, alias, .. } => (Some(name), alias),
             TableFactor::Derived { alias, .. } | TableFactor::UNNEST { alias, .. } => (None, alias),
-            TableFactor::NestedJoin { alias, .. } => (None, alias),
+            TableFactor::NestedJoin { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::Pivot { alias, .. }
+            | TableFactor::Unpivot { alias, .. } => (None, alias),
             _ => return ControlFlow::Continue(()),
         };
         self.tables.extend(alias.iter().map(|alias| alias.name.value.to_ascii_lowercase()));
@@ -147,6 +150,9 @@ impl VisitorMut for Rewriter<'_> {
                 }
             }
             Expr::UnaryOp { op, .. } if *op == UnaryOperator::BangNot => *op = UnaryOperator::Not,
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: value } => {
+                *expr = call("bitwise_not", vec![take(value)]);
+            }
             Expr::RLike { negated, expr: value, pattern, .. } => {
                 let matches = marked("regexp_like", vec![place_holder(), take(value), take(pattern)]);
                 *expr = if *negated { not(matches) } else { matches };

@@ -15,6 +15,7 @@ use super::{
     dialect::SparkDialect,
     names,
     reads::{check_query, table_of},
+    relations::generator_of,
 };
 use crate::{
     error::{Code, Error, Result},
@@ -321,6 +322,7 @@ fn output_names(select: &Select) -> Vec<OutputName> {
 /// What a SELECT item's column is called.
 pub(super) fn output_name(item: &SelectItem) -> OutputName {
     match item {
+        item if generator_of(item).is_some() => OutputName::All,
         // One expression, several columns.
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } if is_json_tuple(expr) => {
             OutputName::All

@@ -94,6 +94,42 @@ async fn the_journal_follows_a_job() {
 }
 
 #[test]
+fn an_end_is_written_until_it_is_written_and_nothing_comes_before_that() {
+    let folder = tempdir().unwrap();
+    let (id, next) = life(async || {
+        let (gate, wait) = gate();
+        let world = World::start(folder.path(), Fake::new([("merge of a.t", wait)])).await;
+        let id = world.accepted(merge("a.t", "known.s")).await;
+        let next = world.accepted(question("a.t", "SELECT 1")).await;
+        world.fake.saw("start merge of a.t").await;
+        // A folder in its place: the record can't be written.
+        let record = folder.path().join(format!("jobs/{id}.json"));
+        loop {
+            fs::remove_file(&record).ok();
+            if fs::create_dir(&record).is_ok() && fs::write(record.join("x"), "").is_ok() {
+                break;
+            }
+        }
+        gate.add_permits(1);
+        world.fake.saw("end merge of a.t").await;
+        world.in_phase(&id, "waits for storage").await;
+        assert_eq!(world.get(&id).await.state(), JobState::Running);
+        assert!(!world.fake.log().contains(&"start question a.t".to_string()));
+        fs::remove_dir_all(&record).unwrap();
+        assert_eq!(world.ended(&id).await.state(), JobState::Succeeded);
+        assert_eq!(world.ended(&next).await.state(), JobState::Succeeded);
+        (id, next)
+    });
+    life(async || {
+        let world = World::start(folder.path(), Fake::new([])).await;
+        for id in [&id, &next] {
+            assert_eq!(world.get(id).await.state(), JobState::Succeeded);
+        }
+        assert!(world.fake.log().is_empty(), "what has ended never runs again");
+    });
+}
+
+#[test]
 fn jobs_that_wait_keep_their_order() {
     let folder = tempdir().unwrap();
     let ids = life(async || {

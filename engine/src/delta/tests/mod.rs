@@ -2,6 +2,7 @@
 
 mod clauses;
 mod commits;
+mod contents;
 mod features;
 mod golden;
 mod histories;

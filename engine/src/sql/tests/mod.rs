@@ -4,5 +4,7 @@ mod arrays;
 mod functions;
 mod operators;
 mod relations;
+mod subqueries;
+mod syntax;
 mod text;
 mod times;

@@ -1,0 +1,275 @@
+//! Subqueries become plain joins and aggregates before the optimizer sees them.
+//!
+//! DataFusion's own decorrelation gives wrong rows for several kinds (upstream 8241, 10583, 24960): NOT IN beside an OR, whose mark join knows no
+//! NULL; NOT IN and EXISTS that are correlated and aggregate; keys that are compared after a cast. Others it refuses: correlation by inequality, in a
+//! JOIN's condition, in a projection. So only the few shapes that it does right are left to it ([`trusted`]), for they are the quick ones. All others are
+//! computed by a *lookup*: the values of the outer columns that a subquery needs, each once (its *domain*), are joined into the subquery
+//! ([`domain`]), which then gives its answer for each of them, and the answers are joined to the outer rows again. That takes joins by equality and
+//! aggregates only, which are the same on one task and on many.
+//!
+//! What is true of no rows is kept: an aggregate without groups has a row for every value of the domain, a scalar subquery of no row is NULL and of
+//! several is an error, `x IN (…)` is unknown where `x` is NULL and there are rows, or where there is a NULL and no match.
+mod domain;
+mod join;
+mod lookup;
+mod trusted;
+
+pub(super) use lookup::same;
+
+use std::{cell::Cell, sync::Arc};
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    common::{
+        Column, DFSchema, DFSchemaRef, Result,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    },
+    execution::SessionState,
+    logical_expr::{
+        BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, cast,
+        expr::{Exists, InSubquery},
+        expr_rewriter::NamePreserver,
+        planner::{ExprPlanner, PlannerResult, RawBinaryExpr},
+        type_coercion::binary::comparison_coercion,
+        utils::{conjunction, split_conjunction_owned},
+    },
+    sql::sqlparser::ast::BinaryOperator,
+};
+
+use super::{calls::SparkPlanner, kernel::wrong_call, relations::Answers};
+
+/// The plan without those subqueries that DataFusion would get wrong.
+pub(super) fn flatten(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
+    if !has_subqueries(&plan)? {
+        return Ok(plan);
+    }
+    Flattener { state, planner: SparkPlanner::new(state, Answers::default()), names: Cell::new(0) }.plan(plan)
+}
+
+struct Flattener<'a> {
+    state: &'a SessionState,
+    /// What compares values as Spark does.
+    planner: SparkPlanner,
+    /// How many relations got a name.
+    names: Cell<usize>,
+}
+
+impl Flattener<'_> {
+    /// A name for a relation that no other has.
+    fn name(&self) -> String {
+        self.names.set(self.names.get() + 1);
+        format!("__trireme_lookup_{}", self.names.get())
+    }
+
+    fn plan(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = plan.map_children(|child| self.plan(child).map(Transformed::yes))?.data;
+        match plan {
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Filter(filter) if has_subquery(&filter.predicate) => self.filter(filter),
+            other => {
+                let mut found = false;
+                other.apply_expressions(|expr| {
+                    found |= has_subquery(expr);
+                    Ok(TreeNodeRecursion::Continue)
+                })?;
+                if found { self.node(other) } else { Ok(other) }
+            }
+        }
+    }
+
+    fn filter(&self, filter: Filter) -> Result<LogicalPlan> {
+        let schema = Arc::clone(filter.input.schema());
+        let mut input = Arc::unwrap_or_clone(filter.input);
+        let mut conjuncts = Vec::new();
+        for conjunct in split_conjunction_owned(filter.predicate) {
+            conjuncts.push(self.conjunct(conjunct, &mut input)?);
+        }
+        let Some(predicate) = conjunction(conjuncts) else { return Ok(input) };
+        let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
+        restored(plan, &schema)
+    }
+
+    /// A condition of which only TRUE counts.
+    fn conjunct(&self, expr: Expr, input: &mut LogicalPlan) -> Result<Expr> {
+        let expr = match expr {
+            Expr::Not(inner) => match *inner {
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                    Expr::InSubquery(InSubquery { expr, subquery, negated: !negated })
+                }
+                Expr::Exists(Exists { subquery, negated }) => Expr::Exists(Exists { subquery, negated: !negated }),
+                other => Expr::Not(Box::new(other)),
+            },
+            other => other,
+        };
+        match expr {
+            Expr::Exists(Exists { subquery, negated }) => {
+                let plan = self.plan(Arc::unwrap_or_clone(subquery.subquery))?;
+                if trusted::exists(&plan, input.schema())? {
+                    return Ok(Expr::Exists(Exists { subquery: subquery_of(plan), negated }));
+                }
+                let found = self.exists(input, plan)?;
+                Ok(if negated { Expr::Not(Box::new(found)) } else { found })
+            }
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) if !has_subquery(&expr) => {
+                let plan = self.plan(Arc::unwrap_or_clone(subquery.subquery))?;
+                if self.is_trusted_membership(&expr, &plan, negated, input.schema())? {
+                    return Ok(Expr::InSubquery(InSubquery { expr, subquery: subquery_of(plan), negated }));
+                }
+                if negated {
+                    Ok(Expr::Not(Box::new(self.membership(input, *expr, plan, true)?)))
+                } else {
+                    self.membership(input, *expr, plan, false)
+                }
+            }
+            other => self.expr(other, input, true),
+        }
+    }
+
+    /// Any node over one input whose expressions have subqueries.
+    fn node(&self, node: LogicalPlan) -> Result<LogicalPlan> {
+        let mut inputs: Vec<LogicalPlan> = node.inputs().into_iter().cloned().collect();
+        let (Some(mut input), true) = (inputs.pop(), inputs.is_empty()) else {
+            return Err(wrong_call("a subquery can't stand here").into());
+        };
+        // DataFusion's own rule knows filters and projections only.
+        let scalars = matches!(node, LogicalPlan::Projection(_));
+        let names = NamePreserver::new(&node);
+        let schema = Arc::clone(node.schema());
+        let mut exprs = Vec::new();
+        for expr in node.expressions() {
+            let name = names.save(&expr);
+            exprs.push(name.restore(self.expr(expr, &mut input, scalars)?));
+        }
+        let shows_input = !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+        let plan = node.with_new_exprs(exprs, vec![input])?;
+        if shows_input { restored(plan, &schema) } else { Ok(plan) }
+    }
+
+    /// An expression whose subqueries are columns of the input, which gets them.
+    fn expr(&self, expr: Expr, input: &mut LogicalPlan, scalars: bool) -> Result<Expr> {
+        let done = expr.transform_down(|expr| {
+            let done = match expr {
+                Expr::ScalarSubquery(subquery) => {
+                    let plan = self.plan(Arc::unwrap_or_clone(subquery.subquery))?;
+                    if scalars && trusted::scalar(&plan, input.schema())? {
+                        Expr::ScalarSubquery(subquery_of(plan))
+                    } else {
+                        self.scalar(input, plan)?
+                    }
+                }
+                Expr::Exists(Exists { subquery, negated }) => {
+                    let plan = self.plan(Arc::unwrap_or_clone(subquery.subquery))?;
+                    let found = self.exists(input, plan)?;
+                    if negated { Expr::Not(Box::new(found)) } else { found }
+                }
+                Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                    let value = self.expr(*expr, input, false)?;
+                    let plan = self.plan(Arc::unwrap_or_clone(subquery.subquery))?;
+                    let found = self.membership(input, value, plan, true)?;
+                    if negated { Expr::Not(Box::new(found)) } else { found }
+                }
+                other => return Ok(Transformed::no(other)),
+            };
+            Ok(Transformed::new(done, true, TreeNodeRecursion::Jump))
+        });
+        Ok(done?.data)
+    }
+
+    /// `left = right` as Spark compares them, both sides of one type.
+    fn equal(&self, left: Expr, right: Expr, schema: &DFSchema) -> Result<(Expr, Expr)> {
+        let raw = RawBinaryExpr { op: BinaryOperator::Eq, left, right };
+        let (left, right) = match self.planner.plan_binary_op(raw, schema)? {
+            PlannerResult::Original(raw) => (raw.left, raw.right),
+            PlannerResult::Planned(Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right })) => (*left, *right),
+            PlannerResult::Planned(_) => return Err(wrong_call("IN can't compare these types").into()),
+        };
+        let (l, r) = (left.get_type(schema)?, right.get_type(schema)?);
+        if l == r {
+            return Ok((left, right));
+        }
+        match comparison_coercion(&l, &r) {
+            Some(common) => {
+                let to = |expr: Expr, from: DataType| if from == common { expr } else { cast(expr, common.clone()) };
+                Ok((to(left, l), to(right, r)))
+            }
+            None => Err(wrong_call(format!(
+                "IN can't compare {} with {}",
+                super::types::type_name(&l),
+                super::types::type_name(&r)
+            ))
+            .into()),
+        }
+    }
+}
+
+fn subquery_of(plan: LogicalPlan) -> Subquery {
+    let outer_ref_columns = plan.all_out_ref_exprs();
+    Subquery { subquery: Arc::new(plan), outer_ref_columns, spans: Default::default() }
+}
+
+/// The columns of a schema, and no others.
+fn restored(plan: LogicalPlan, schema: &DFSchemaRef) -> Result<LogicalPlan> {
+    if plan.schema().fields().len() == schema.fields().len() {
+        return Ok(plan);
+    }
+    let columns: Vec<Expr> = schema.iter().map(|column| Expr::Column(Column::from(column))).collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
+        .unwrap_or(true)
+}
+
+fn has_subqueries(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply(|node| {
+        found |= matches!(node, LogicalPlan::Subquery(_));
+        node.apply_expressions(|expr| {
+            found |= has_subquery(expr);
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// The outer columns that a plan's own expressions refer to; those of subqueries in it refer to the plan.
+fn outer_columns(plan: &LogicalPlan) -> Result<Vec<Column>> {
+    let mut found: Vec<Column> = Vec::new();
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::OuterReferenceColumn(_, column) = expr
+                    && !found.contains(column)
+                {
+                    found.push(column.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// Whether a plan gives exactly one row, whatever it reads.
+fn gives_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        LogicalPlan::Values(values) => values.values.len() == 1,
+        LogicalPlan::Projection(node) => gives_one_row(&node.input),
+        LogicalPlan::SubqueryAlias(node) => gives_one_row(&node.input),
+        LogicalPlan::Sort(node) => gives_one_row(&node.input),
+        LogicalPlan::Window(node) => gives_one_row(&node.input),
+        LogicalPlan::Subquery(node) => gives_one_row(&node.subquery),
+        LogicalPlan::Join(join) => {
+            join.on.is_empty()
+                && join.filter.is_none()
+                && join.join_type == datafusion::common::JoinType::Inner
+                && gives_one_row(&join.left)
+                && gives_one_row(&join.right)
+        }
+        _ => false,
+    }
+}
