@@ -30,6 +30,7 @@ const NAMES: &[&str] = &[
     "current_user",
     "decode",
     "element_at",
+    "equal_null",
     "format_string",
     "from_csv",
     "from_json",
@@ -97,6 +98,14 @@ impl Call<'_> {
             // Written by the rewriting of statements.
             ("btrim" | "locate" | "overlay" | "trim_end" | "trim_start", _) => self.function(self.name, args.to_vec()),
             ("format_string" | "printf", [format, values @ ..]) => self.formatted(format, values),
+            ("equal_null", [a, b]) => {
+                let to = super::args::common("equal_null", &[self.type_of(a)?, self.type_of(b)?])?;
+                Ok(Expr::BinaryExpr(datafusion::logical_expr::BinaryExpr::new(
+                    Box::new(self.cast(a, &to)?),
+                    datafusion::logical_expr::Operator::IsNotDistinctFrom,
+                    Box::new(self.cast(b, &to)?),
+                )))
+            }
             ("localtimestamp", []) => self.clock(&self.now()),
             ("to_timestamp_ltz", [_] | [_, _]) => {
                 let instant = match args {

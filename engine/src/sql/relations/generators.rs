@@ -276,16 +276,9 @@ impl SparkPlanner {
     /// The text of an object's field.
     fn json_field(&self, json: Expr, field: Expr, schema: &DFSchema) -> Result<Expr> {
         let json = if is_text(&json.get_type(schema)?) { json } else { cast(json, DataType::Utf8) };
-        let Some(function) = self.functions.get("get_json_object") else {
+        let Some(function) = self.functions.get("json_tuple_field") else {
             return Err(wrong_call("there is no function `json_tuple`"));
         };
-        let path = match &field {
-            Expr::Literal(name, _) => match name.try_as_str().flatten() {
-                Some(name) => lit(format!("$['{name}']")),
-                None => lit(ScalarValue::Utf8(None)),
-            },
-            _ => return Err(wrong_call("`json_tuple` takes names of fields that are written out")),
-        };
-        Ok(function.call(vec![json, path]))
+        Ok(function.call(vec![json, field]))
     }
 }
