@@ -12,7 +12,7 @@ use datafusion::{
     functions_aggregate::all_default_aggregate_functions,
     functions_nested::{all_default_higher_order_functions, all_default_nested_functions},
     functions_window::all_default_window_functions,
-    logical_expr::{AggregateUDF, ScalarUDF},
+    logical_expr::{AggregateUDF, ScalarUDF, WindowUDF},
     prelude::SessionConfig,
 };
 
@@ -93,8 +93,9 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
         .with_physical_optimizer_rules(physical_optimizer_rules())
         .with_scalar_functions(scalar_functions())
         .with_aggregate_functions(aggregate_functions())
-        .with_window_functions(all_default_window_functions())
-        .with_analyzer_rule(sql::lenient_casts());
+        .with_window_functions(window_functions())
+        .with_analyzer_rule(sql::lenient_casts())
+        .with_analyzer_rule(sql::float_keys());
     *builder.higher_order_functions() = Some(higher_order);
     Ok(builder.build())
 }
@@ -135,6 +136,13 @@ fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let spark = datafusion_spark::all_default_aggregate_functions().into_iter();
     functions.extend(spark.filter(|function| function.name() != "avg"));
     functions.extend(sql::aggregate_functions());
+    functions
+}
+
+/// DataFusion's, and ours.
+fn window_functions() -> Vec<Arc<WindowUDF>> {
+    let mut functions = all_default_window_functions();
+    functions.extend(sql::window_functions());
     functions
 }
 

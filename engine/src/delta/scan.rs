@@ -162,7 +162,7 @@ impl DeltaTableScan {
             return Ok(all());
         }
         let schema = DFSchema::try_from(self.schema.clone())?;
-        let filter = state.create_physical_expr(filter, &schema)?;
+        let filter = crate::sql::with_nans(state.create_physical_expr(filter, &schema)?, &self.schema)?;
         // What can't be turned into a statement about bounds prunes nothing.
         let predicate = PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(filter);
         let Ok(predicate) = predicate else { return Ok(all()) };

@@ -155,7 +155,9 @@ impl FileSource for DeltaSource {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
-        let pushed = self.parquet.try_pushdown_filters(filters, config)?;
+        let schema = self.table_schema().table_schema();
+        let filters = filters.into_iter().map(|filter| crate::sql::with_nans(filter, schema));
+        let pushed = self.parquet.try_pushdown_filters(filters.collect::<Result<_>>()?, config)?;
         Ok(FilterPushdownPropagation {
             filters: pushed.filters,
             updated_node: pushed.updated_node.map(|parquet| self.over(parquet)),

@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, DataFusionError, Diagnostic, Result, ScalarValue, SchemaError},
     execution::SessionState,
-    logical_expr::{AggregateUDF, Case, Expr, ExprSchemable, ScalarUDF, lit, when},
+    logical_expr::{AggregateUDF, Expr, ExprSchemable, ScalarUDF, lit, when},
 };
 
 use super::{
@@ -60,7 +60,6 @@ pub(crate) const NAMES: &[&str] = &[
     "from_unixtime",
     "get",
     "hour",
-    "if",
     "int",
     "isnotnull",
     "isnull",
@@ -127,6 +126,9 @@ impl SparkPlanner {
     /// Plans a call of one of [`NAMES`].
     pub(super) fn plan_call(&self, name: &str, args: Vec<Expr>, schema: &DFSchema) -> Result<Expr> {
         let call = Call { planner: self, name, schema };
+        if let Some(planned) = call.typed(&args)? {
+            return Ok(planned);
+        }
         if let Some(planned) = call.spark(&args)? {
             return Ok(planned);
         }
@@ -144,7 +146,7 @@ impl SparkPlanner {
 pub(super) struct Call<'a> {
     pub(super) planner: &'a SparkPlanner,
     pub(super) name: &'a str,
-    schema: &'a DFSchema,
+    pub(super) schema: &'a DFSchema,
 }
 
 impl Call<'_> {
@@ -190,11 +192,6 @@ impl Call<'_> {
                 | "tinyint",
                 [value],
             ) => self.cast(value, &parse_type(self.name)?),
-            // datafusion-spark's makes texts numbers where only one branch is a text.
-            ("if", [condition, then, otherwise]) => {
-                let branch = (Box::new(condition.clone()), Box::new(then.clone()));
-                Ok(Expr::Case(Case::new(None, vec![branch], Some(Box::new(otherwise.clone())))))
-            }
             ("isnull", [value]) => Ok(value.clone().is_null()),
             ("isnotnull", [value]) => Ok(value.clone().is_not_null()),
             ("e", []) => Ok(lit(std::f64::consts::E)),

@@ -141,6 +141,13 @@ impl Call<'_> {
             other => return Err(wrong_call(format!("a date or time has no part `{other}`"))),
         };
         let data_type = self.type_of(value)?;
+        if super::intervals::is_interval(&data_type) {
+            return self.function("interval_part", vec![value.clone(), lit(part)]);
+        }
+        // `second(t)` is whole, `extract(SECOND FROM t)` is not.
+        if part == "second" && matches!(self.name, "date_part" | "datepart") {
+            return self.function("second_fraction", vec![self.timestamp(value)?]);
+        }
         let on_clock = matches!(part, "hour" | "minute" | "second");
         let value = match data_type {
             DataType::Date32 if !on_clock => value.clone(),

@@ -22,7 +22,9 @@ use super::{
     calls::SparkPlanner,
     kernel::wrong_call,
     names::behind,
+    natural::NaturalJoins,
     relations::{Answers, planner::SparkRelations},
+    set_operations::SetOperations,
     types::{decimal, list_of, parse_type, timestamp},
 };
 use crate::names::TableName;
@@ -47,7 +49,8 @@ impl<'a> Context<'a> {
         answers: Answers,
     ) -> Self {
         let spark = SparkPlanner::new(state, answers);
-        let relations: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(SparkRelations::new(spark.clone()))];
+        let relations: Vec<Arc<dyn RelationPlanner>> =
+            vec![Arc::new(SetOperations), Arc::new(NaturalJoins), Arc::new(SparkRelations::new(spark.clone()))];
         let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(spark)];
         planners.extend(state.expr_planners().iter().cloned());
         Self { state, planners, relations, tables }

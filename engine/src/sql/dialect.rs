@@ -407,6 +407,15 @@ mod tests {
     }
 
     #[test]
+    fn distinct_from_ends_before_and() {
+        let mut parser = Parser::new(&SparkDialect).try_with_sql("a IS DISTINCT FROM b + 1 AND c").unwrap();
+        let Expr::BinaryOp { left, op, .. } = parser.parse_expr().unwrap() else { panic!() };
+        assert_eq!((left.to_string().as_str(), op), ("a IS DISTINCT FROM b + 1", BinaryOperator::And));
+        let mut parser = Parser::new(&SparkDialect).try_with_sql("a IS NOT DISTINCT FROM b OR c").unwrap();
+        assert!(matches!(parser.parse_expr().unwrap(), Expr::BinaryOp { op: BinaryOperator::Or, .. }));
+    }
+
+    #[test]
     fn wrong_intervals_are_refused() {
         for text in ["INTERVAL 7", "INTERVAL 7 lightyears", "INTERVAL '1:2' DAY TO SECOND"] {
             let mut parser = Parser::new(&SparkDialect).try_with_sql(text).unwrap();

@@ -5,7 +5,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("aggregate", "array_fold"),
     ("any", "bool_or"),
     ("any_value", "first_value"),
-    ("approx_percentile", "approx_percentile_cont"),
+    ("approx_percentile", "percentile_approx"),
     ("array_agg", "collect_list"),
     ("array_size", "array_length"),
     ("cardinality", "size"),
@@ -29,8 +29,6 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("mean", "avg"),
     ("min_by", "first_value"),
     ("nvl", "coalesce"),
-    ("percentile", "percentile_cont"),
-    ("percentile_approx", "approx_percentile_cont"),
     ("power", "pow"),
     ("printf", "format_string"),
     ("reduce", "array_fold"),
@@ -42,6 +40,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("startswith", "starts_with"),
     ("std", "stddev"),
     ("transform", "array_transform"),
+    ("try_avg", "avg"),
     ("ucase", "upper"),
     ("variance", "var_samp"),
 ];
@@ -54,6 +53,45 @@ pub(crate) fn behind(name: &str) -> &str {
     OTHER_NAMES.iter().find(|(spark, _)| *spark == name).map_or(name, |(_, behind)| behind)
 }
 
+/// Functions that stand behind operators and others; no statement calls them by their names.
+const INTERNAL: [&str; 26] = [
+    "ceil_digits",
+    "date_difference",
+    "decimal_add",
+    "decimal_average",
+    "decimal_divide",
+    "decimal_multiply",
+    "decimal_pmod",
+    "decimal_quotient",
+    "decimal_remainder",
+    "decimal_subtract",
+    "first_known_value",
+    "fit_decimal",
+    "float_of_order",
+    "float_order",
+    "floor_digits",
+    "interval_divide",
+    "interval_multiply",
+    "interval_of",
+    "interval_quotient",
+    "lag_known_value",
+    "last_known_value",
+    "lead_known_value",
+    "max_nested",
+    "min_nested",
+    "normal_float",
+    "nth_known_value",
+];
+
+/// Whether a function can't be called by its name.
+pub(crate) fn is_internal(name: &str) -> bool {
+    INTERNAL.contains(&name)
+        || matches!(
+            name,
+            "interval_months" | "interval_micros" | "interval_order" | "interval_part" | "second_fraction"
+        )
+}
+
 /// Names of functions that exist although no registry has them.
 pub(crate) fn extra() -> impl Iterator<Item = &'static str> {
     let unnest = ["unnest", "unnest_outer", "make_map"];
@@ -64,6 +102,7 @@ pub(crate) fn extra() -> impl Iterator<Item = &'static str> {
         .chain(unnest)
         .chain(super::calls::NAMES.iter().copied())
         .chain(super::functions::names())
+        .chain(super::typed::NAMES)
 }
 
 #[cfg(test)]

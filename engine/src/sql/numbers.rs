@@ -1,10 +1,10 @@
-//! `round` as in Spark: half up, by a float's decimal digits.
+//! `round`, `bround`, and `ceil` and `floor` with a number of digits, as in Spark: by a float's decimal digits.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int32Array, PrimitiveArray},
-    datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type},
+    datatypes::{DataType, Decimal128Type, FieldRef, Float32Type, Float64Type, Int32Type, Int64Type},
 };
 use datafusion::{
     common::{Result, ScalarValue},
@@ -18,54 +18,69 @@ use super::{
     types::type_name,
 };
 
-/// `round(value[, digits])`; digits below 0 round before the point.
-pub(crate) fn round() -> Arc<ScalarUDF> {
-    Kernel::function(
-        "round",
-        |types| {
-            let [value, digits @ ..] = types else {
-                return Err(wrong_call("round takes a number and, if needed, a number of digits"));
+/// Where a value between two goes.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    HalfUp,
+    HalfEven,
+    Up,
+    Down,
+}
+
+/// Functions of a value and a number of digits; digits below 0 round before the point.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    vec![
+        Kernel::function("round", accept, give, |arguments| compute(arguments, Mode::HalfUp)),
+        Kernel::function("bround", accept, give, |arguments| compute(arguments, Mode::HalfEven)),
+        Kernel::function("ceil_digits", accept, give, |arguments| compute(arguments, Mode::Up)),
+        Kernel::function("floor_digits", accept, give, |arguments| compute(arguments, Mode::Down)),
+    ]
+}
+
+fn accept(types: &[DataType]) -> Result<Vec<DataType>> {
+    let [value, digits @ ..] = types else {
+        return Err(wrong_call("round takes a number and, if needed, a number of digits"));
+    };
+    if digits.len() > 1 {
+        return Err(wrong_call("round takes a number and, if needed, a number of digits"));
+    }
+    let value = match value {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null | DataType::Float16 => {
+            DataType::Float64
+        }
+        number if number.is_numeric() => number.clone(),
+        other => return Err(wrong_call(format!("round takes a number, not {}", type_name(other)))),
+    };
+    Ok(if digits.is_empty() { vec![value] } else { vec![value, DataType::Int32] })
+}
+
+fn give(fields: &[FieldRef], literals: &[Option<&ScalarValue>]) -> Result<DataType> {
+    match (fields.first().map(|field| field.data_type()), literals.get(1)) {
+        (Some(DataType::Decimal128(precision, scale)), digits) => {
+            let digits = match digits {
+                None => 0,
+                Some(Some(literal)) => match literal.cast_to(&DataType::Int32)? {
+                    ScalarValue::Int32(Some(digits)) => digits,
+                    _ => 0,
+                },
+                Some(None) => return Err(wrong_call("round of a decimal needs its number of digits as a literal")),
             };
-            if digits.len() > 1 {
-                return Err(wrong_call("round takes a number and, if needed, a number of digits"));
-            }
-            let value = match value {
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null | DataType::Float16 => {
-                    DataType::Float64
-                }
-                number if number.is_numeric() => number.clone(),
-                other => return Err(wrong_call(format!("round takes a number, not {}", type_name(other)))),
-            };
-            Ok(if digits.is_empty() { vec![value] } else { vec![value, DataType::Int32] })
-        },
-        |fields, literals| match (fields.first().map(|field| field.data_type()), literals.get(1)) {
-            (Some(DataType::Decimal128(precision, scale)), digits) => {
-                let digits = match digits {
-                    None => 0,
-                    Some(Some(literal)) => match literal.cast_to(&DataType::Int32)? {
-                        ScalarValue::Int32(Some(digits)) => digits,
-                        _ => 0,
-                    },
-                    Some(None) => return Err(wrong_call("round of a decimal needs its number of digits as a literal")),
-                };
-                Ok(rounded_decimal(*precision, *scale, digits))
-            }
-            (Some(other), _) => Ok(other.clone()),
-            (None, _) => Err(wrong_call("round takes a number")),
-        },
-        compute,
-    )
+            Ok(rounded_decimal(*precision, *scale, digits))
+        }
+        (Some(other), _) => Ok(other.clone()),
+        (None, _) => Err(wrong_call("round takes a number")),
+    }
 }
 
 /// Spark's `RoundBase.dataType`: one digit more before the point, for the carry.
 fn rounded_decimal(precision: u8, scale: i8, digits: i32) -> DataType {
-    let whole = i32::from(precision) - i32::from(scale) + 1;
+    let whole = (i32::from(precision) - i32::from(scale) + 1).max(1 - digits);
     let scale = digits.clamp(0, i32::from(scale.max(0)));
     let precision = (whole + scale).clamp(1, 38);
     DataType::Decimal128(precision as u8, scale as i8)
 }
 
-fn compute(arguments: &Arguments) -> Result<ArrayRef> {
+fn compute(arguments: &Arguments, mode: Mode) -> Result<ArrayRef> {
     let values = &arguments.arrays[0];
     let digits = match arguments.arrays.get(1) {
         Some(digits) => digits.as_primitive::<Int32Type>().clone(),
@@ -74,12 +89,15 @@ fn compute(arguments: &Arguments) -> Result<ArrayRef> {
     Ok(match values.data_type() {
         DataType::Float64 => {
             let values = values.as_primitive::<Float64Type>();
-            Arc::new(zip(values, &digits, |v, d| Some(round_float(v, d))).collect::<PrimitiveArray<Float64Type>>())
+            Arc::new(
+                zip(values, &digits, move |v, d| Some(round_float(v, d, mode)))
+                    .collect::<PrimitiveArray<Float64Type>>(),
+            )
         }
         DataType::Float32 => {
             let values = values.as_primitive::<Float32Type>();
             Arc::new(
-                zip(values, &digits, |v, d| Some(round_digits(&format!("{v:e}"), d) as f32))
+                zip(values, &digits, move |v, d| Some(round_digits(&format!("{v:e}"), d, mode) as f32))
                     .collect::<PrimitiveArray<Float32Type>>(),
             )
         }
@@ -89,8 +107,8 @@ fn compute(arguments: &Arguments) -> Result<ArrayRef> {
             };
             let (scale, to_scale) = (i32::from(*scale), i32::from(to_scale));
             let values = values.as_primitive::<Decimal128Type>();
-            let rounded = zip(values, &digits, |v, d| {
-                let cut = round_integer(v, scale - d.min(scale))?;
+            let rounded = zip(values, &digits, move |v, d| {
+                let cut = round_integer(v, scale - d.min(scale), mode)?;
                 // Back from the old scale to the new one: what is cut off is zeros by now.
                 Some(cut / 10i128.checked_pow((scale - to_scale).max(0) as u32)?)
             });
@@ -102,8 +120,9 @@ fn compute(arguments: &Arguments) -> Result<ArrayRef> {
         }
         other if other.is_integer() => {
             let wide = cast(values, &DataType::Int64, Zone::UTC)?;
-            let rounded =
-                zip(wide.as_primitive::<Int64Type>(), &digits, |v, d| i64::try_from(round_integer(v.into(), -d)?).ok());
+            let rounded = zip(wide.as_primitive::<Int64Type>(), &digits, move |v, d| {
+                i64::try_from(round_integer(v.into(), -d, mode)?).ok()
+            });
             cast(&(Arc::new(rounded.collect::<PrimitiveArray<Int64Type>>()) as ArrayRef), other, Zone::UTC)?
         }
         other => return Err(wrong_call(format!("round takes a number, not {}", type_name(other)))),
@@ -118,19 +137,26 @@ fn zip<'a, T: arrow::datatypes::ArrowPrimitiveType, R>(
     values.iter().zip(digits).map(move |(value, digits)| round(value?, digits?))
 }
 
-/// Rounds half away from zero at a power of ten; none on overflow.
-fn round_integer(value: i128, places: i32) -> Option<i128> {
+/// Rounds at a power of ten; none on overflow.
+fn round_integer(value: i128, places: i32, mode: Mode) -> Option<i128> {
     let Ok(places) = u32::try_from(places) else { return Some(value) };
     let Some(unit) = 10i128.checked_pow(places) else { return Some(0) };
-    let half = unit / 2;
-    let shifted = if value < 0 { value.checked_sub(half)? } else { value.checked_add(half)? };
-    Some(shifted / unit * unit)
+    let (whole, rest) = (value.div_euclid(unit), value.rem_euclid(unit));
+    let up = match mode {
+        Mode::Up => rest > 0,
+        Mode::Down => false,
+        // Half up is away from zero.
+        Mode::HalfUp if value < 0 => rest > unit / 2,
+        Mode::HalfUp => rest >= unit - unit / 2,
+        Mode::HalfEven => rest > unit / 2 || (rest == unit / 2 && unit > 1 && whole % 2 != 0),
+    };
+    whole.checked_add(i128::from(up))?.checked_mul(unit)
 }
 
 /// The float's shortest decimal form, rounded half up.
-fn round_float(value: f64, digits: i32) -> f64 {
+fn round_float(value: f64, digits: i32, mode: Mode) -> f64 {
     // Binary arithmetic is right unless the value is close to a half, as 1.005 is.
-    if (0..=15).contains(&digits) {
+    if mode == Mode::HalfUp && (0..=15).contains(&digits) {
         let unit = 10f64.powi(digits);
         let scaled = value * unit;
         let fraction = (scaled - scaled.trunc()).abs();
@@ -141,11 +167,11 @@ fn round_float(value: f64, digits: i32) -> f64 {
             }
         }
     }
-    round_digits(&format!("{value:e}"), digits)
+    round_digits(&format!("{value:e}"), digits, mode)
 }
 
 /// Rounds a number in scientific form, such as `1.005e0`.
-fn round_digits(text: &str, digits: i32) -> f64 {
+fn round_digits(text: &str, digits: i32, mode: Mode) -> f64 {
     let fallback = || text.parse().unwrap_or(f64::NAN);
     let Some((mantissa, exponent)) = text.split_once('e') else { return fallback() };
     let Ok(exponent) = exponent.parse::<i32>() else { return fallback() };
@@ -157,7 +183,7 @@ fn round_digits(text: &str, digits: i32) -> f64 {
     if places <= 0 {
         return fallback();
     }
-    match round_integer(unscaled, places) {
+    match round_integer(unscaled, places, mode) {
         Some(rounded) => format!("{rounded}e{}", -scale).parse().unwrap_or_else(|_| fallback()),
         None => fallback(),
     }
@@ -185,25 +211,42 @@ mod tests {
             (0.000_001_5, 6, 0.000_002),
             (f64::INFINITY, 2, f64::INFINITY),
         ] {
-            assert_eq!(round_float(value, digits), expected, "{value}, {digits}");
+            assert_eq!(round_float(value, digits, Mode::HalfUp), expected, "{value}, {digits}");
         }
-        assert!(round_float(f64::NAN, 2).is_nan());
-        assert_eq!(round_integer(25, 1), Some(30));
-        assert_eq!(round_integer(-25, 1), Some(-30));
-        assert_eq!(round_integer(i128::MAX, 1), None);
-        assert_eq!(round_integer(7, 60), Some(0));
+        assert!(round_float(f64::NAN, 2, Mode::HalfUp).is_nan());
+        for (value, mode, expected) in [
+            (25, Mode::HalfUp, 30),
+            (-25, Mode::HalfUp, -30),
+            (-26, Mode::HalfUp, -30),
+            (-24, Mode::HalfUp, -20),
+            (24, Mode::HalfUp, 20),
+            (25, Mode::HalfEven, 20),
+            (35, Mode::HalfEven, 40),
+            (-25, Mode::HalfEven, -20),
+            (-35, Mode::HalfEven, -40),
+            (21, Mode::Up, 30),
+            (-29, Mode::Up, -20),
+            (29, Mode::Down, 20),
+            (-21, Mode::Down, -30),
+            (20, Mode::Up, 20),
+        ] {
+            assert_eq!(round_integer(value, 1, mode), Some(expected), "{value}");
+            assert_eq!(round_integer(value, 0, mode), Some(value));
+        }
+        assert_eq!(round_integer(i128::MAX, 1, Mode::HalfUp), None);
+        assert_eq!(round_integer(7, 60, Mode::HalfUp), Some(0));
     }
 
     proptest! {
         /// The quick way gives what the digits give.
         #[test]
         fn quick_and_exact_agree(value in -1e9f64..1e9, digits in 0i32..7) {
-            prop_assert_eq!(round_float(value, digits), round_digits(&format!("{value:e}"), digits));
+            prop_assert_eq!(round_float(value, digits, Mode::HalfUp), round_digits(&format!("{value:e}"), digits, Mode::HalfUp));
         }
 
         #[test]
         fn nothing_panics(value: f64, digits: i32) {
-            round_float(value, digits);
+            round_float(value, digits, Mode::HalfEven);
         }
     }
 }

@@ -14,11 +14,14 @@ use datafusion::{
 
 use super::{
     arrays::array_field,
-    calls::{CAST, INT, STRICT_CAST, SparkPlanner, is_text, plan_item, type_of},
+    calls::{CAST, Call, INT, STRICT_CAST, SparkPlanner, is_text, plan_item, type_of},
     cast::{lenient_cast, strict_cast},
+    comparisons::{Comparison, double},
+    decimals, intervals,
     kernel::{Kernel, wrong_call},
     relations::{MARKS, plan_mark},
     suggest,
+    typed::{self, NUMBER},
     types::{timestamp, type_name},
 };
 use crate::error::{Code, Error};
@@ -28,11 +31,23 @@ impl ExprPlanner for SparkPlanner {
         let RawBinaryExpr { op, left, right } = expr;
         let types = [type_of(&left, schema)?, type_of(&right, schema)?];
         Ok(match op {
-            BinaryOperator::Divide | BinaryOperator::Modulo | BinaryOperator::MyIntegerDivide => {
-                PlannerResult::Planned(self.divide(&op, left, right, types)?)
-            }
-            BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply => {
+            BinaryOperator::Divide
+            | BinaryOperator::Modulo
+            | BinaryOperator::MyIntegerDivide
+            | BinaryOperator::Plus
+            | BinaryOperator::Minus
+            | BinaryOperator::Multiply => {
+                if let Some(planned) = intervals::plan(self, &op, &left, &right, [&types[0], &types[1]])? {
+                    return Ok(PlannerResult::Planned(planned));
+                }
                 let (left, right) = operands(left, right, &types);
+                let types = [type_of(&left, schema)?, type_of(&right, schema)?];
+                if let Some(planned) = decimals::plan(&self.functions, &op, &left, &right, [&types[0], &types[1]])? {
+                    return Ok(PlannerResult::Planned(planned));
+                }
+                if matches!(op, BinaryOperator::Divide | BinaryOperator::Modulo | BinaryOperator::MyIntegerDivide) {
+                    return Ok(PlannerResult::Planned(self.divide(&op, left, right, types)?));
+                }
                 if let Some(shifted) = self.shift_date(&op, &left, &right, schema)? {
                     return Ok(PlannerResult::Planned(shifted));
                 }
@@ -44,10 +59,10 @@ impl ExprPlanner for SparkPlanner {
             | BinaryOperator::LtEq
             | BinaryOperator::Gt
             | BinaryOperator::GtEq
-            | BinaryOperator::Spaceship => {
-                let (left, right) = comparands(left, right, &types);
-                PlannerResult::Original(RawBinaryExpr { op, left, right })
-            }
+            | BinaryOperator::Spaceship => match Comparison::of(&op) {
+                Some(comparison) => PlannerResult::Planned(comparison.plan(left, right, &types)?),
+                None => PlannerResult::Original(RawBinaryExpr { op, left, right }),
+            },
             _ => PlannerResult::Original(RawBinaryExpr { op, left, right }),
         })
     }
@@ -117,6 +132,19 @@ impl ExprPlanner for SparkPlanner {
                 Err(_) => Err(wrong_call("a cast has a value and a type")),
             };
         }
+        if name == NUMBER {
+            let digits = args.pop();
+            let text = match &digits {
+                Some(Expr::Literal(text, _)) => text.try_as_str().flatten().unwrap_or_default(),
+                _ => "",
+            };
+            return match typed::number(text) {
+                Some(number) => Ok(PlannerResult::Planned(number)),
+                None => Err(wrong_call(format!(
+                    "{text} is no number of its type; a decimal has at most 38 digits, and integers have their ranges"
+                ))),
+            };
+        }
         if MARKS.contains(&name.as_str()) {
             return Ok(PlannerResult::Planned(plan_mark(self, &name, args, schema)?));
         }
@@ -129,7 +157,7 @@ impl ExprPlanner for SparkPlanner {
 impl SparkPlanner {
     /// `/` gives a double of integers, `%` and `DIV` stay integers, and a zero divisor gives NULL.
     fn divide(&self, op: &BinaryOperator, left: Expr, right: Expr, types: [DataType; 2]) -> Result<Expr> {
-        let (mut left, mut right) = operands(left, right, &types);
+        let (mut left, mut right) = (left, right);
         let fits = |t: &DataType| t.is_integer() || t.is_null() || is_text(t);
         let to = match op {
             BinaryOperator::MyIntegerDivide => Some(DataType::Int64),
@@ -261,7 +289,7 @@ fn is_zero(value: &ScalarValue) -> bool {
 }
 
 /// Operands of arithmetic: texts become doubles, or timestamps beside one; dates beside a timestamp become timestamps, timestamps get one type;
-/// a literal with a fraction beside a decimal becomes a decimal.
+/// a decimal beside a float becomes a double.
 fn operands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
     let [l, r] = types;
     (operand(left, l, r), operand(right, r, l))
@@ -274,58 +302,29 @@ fn operand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
             cast(expr, timestamp())
         }
         (own, _) if is_text(own) => cast(expr, DataType::Float64),
+        (own, other) if own.is_decimal() && (other.is_floating() || is_text(other)) => double(expr),
         _ => moment(expr, own, other),
     }
 }
 
-/// Operands of a comparison: a text takes the other's type, and otherwise as in [`operands`].
-fn comparands(left: Expr, right: Expr, types: &[DataType; 2]) -> (Expr, Expr) {
-    let [l, r] = types;
-    (comparand(left, l, r), comparand(right, r, l))
-}
-
-fn comparand(expr: Expr, own: &DataType, other: &DataType) -> Expr {
-    match (own, other) {
-        (own, other)
-            if is_text(own) && (other.is_numeric() || matches!(other, DataType::Boolean | DataType::Date32)) =>
-        {
-            cast(expr, other.clone())
-        }
-        (own, DataType::Timestamp(..)) if is_text(own) => cast(expr, timestamp()),
-        // A day is 24 hours here, as in Spark's day-time intervals; Arrow would compare months, days and nanoseconds one by one.
-        (DataType::Interval(_), DataType::Duration(_)) => match &expr {
-            Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
-                let micros = i64::from(interval.days) * super::time::calendar::DAY + interval.nanoseconds / 1000;
-                lit(ScalarValue::DurationMicrosecond(Some(micros)))
-            }
-            _ => expr,
-        },
-        _ => moment(expr, own, other),
+impl Call<'_> {
+    /// What an operator gives between two values.
+    pub(super) fn operation(&self, op: BinaryOperator, own: Operator, left: Expr, right: Expr) -> Result<Expr> {
+        Ok(match self.planner.plan_binary_op(RawBinaryExpr { op, left, right }, self.schema)? {
+            PlannerResult::Planned(planned) => planned,
+            PlannerResult::Original(RawBinaryExpr { left, right, .. }) => binary_expr(left, own, right),
+        })
     }
 }
 
-fn moment(expr: Expr, own: &DataType, other: &DataType) -> Expr {
+/// A date or a timestamp beside another one, or beside a text.
+pub(super) fn moment(expr: Expr, own: &DataType, other: &DataType) -> Expr {
     match (own, other) {
         (DataType::Timestamp(..), DataType::Timestamp(..)) if own != other => cast(expr, timestamp()),
         (DataType::Timestamp(..), other) if *own != timestamp() && (is_text(other) || *other == DataType::Date32) => {
             cast(expr, timestamp())
         }
         (DataType::Date32, DataType::Timestamp(..)) => cast(expr, timestamp()),
-        (DataType::Date32, other) if is_text(other) => expr,
-        (DataType::Float64, DataType::Decimal128(..)) => match &expr {
-            Expr::Literal(ScalarValue::Float64(Some(value)), _) => decimal_literal(*value).unwrap_or(expr),
-            _ => expr,
-        },
         _ => expr,
     }
-}
-
-/// `0.25` as decimal(2,2), from the digits that were written; none for what has an exponent.
-fn decimal_literal(value: f64) -> Option<Expr> {
-    let text = format!("{value}");
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let digits = whole.trim_start_matches(['-', '0']).len() + fraction.len();
-    let precision = u8::try_from(digits.max(fraction.len()).max(1)).ok().filter(|p| *p <= 38)?;
-    let unscaled = format!("{whole}{fraction}").parse().ok()?;
-    Some(lit(ScalarValue::Decimal128(Some(unscaled), precision, i8::try_from(fraction.len()).ok()?)))
 }

@@ -9,22 +9,24 @@ use datafusion::sql::sqlparser::{
     ast::{
         AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
         Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause,
-        NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, Spanned, TableFactor,
-        TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound, WindowType,
-        helpers::attached_token::AttachedToken,
+        NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned,
+        TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound,
+        WindowType, helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
 
 use super::{
+    aggregates::{AGGREGATE, is_changed},
     calls::{CAST, INT, NAMES, STRICT_CAST},
-    functions,
+    functions, grouping,
     implicit::casts_arguments,
-    names, suggest,
+    known_values, names, natural, set_operations, suggest,
     syntax::{
-        arguments_mut, binary, call, cast, double, field, int_of, is_distinct, marked, name_of, not, number,
+        arguments_mut, binary, call, cast, double, field, int_of, is_distinct, marked, name_of, not, number, number_of,
         place_holder, rename, set_arguments, take, text, unmark,
     },
+    typed, using,
 };
 use crate::error::{Code, Error, Result};
 
@@ -139,20 +141,37 @@ impl VisitorMut for Rewriter<'_> {
             }
             Expr::Function(function) => match finish(function) {
                 Some(data_type) => *expr = marked(CAST, vec![take(expr), cast(place_holder(), data_type)]),
+                None if is_aggregate(function) => *expr = marked(AGGREGATE, vec![place_holder(), take(expr)]),
                 None => mark_call(expr),
             },
-            Expr::Value(ValueWithSpan { value: Value::Number(digits, false), .. }) if digits.parse::<i32>().is_ok() => {
-                *expr = marked(INT, vec![number(digits)]);
+            Expr::Value(ValueWithSpan { value: Value::Number(digits, long), .. }) => {
+                let digits = if *long { format!("{digits}L") } else { std::mem::take(digits) };
+                *expr = marked_number(&digits);
             }
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } => {
-                if let Some(digits) = int_of(inner) {
-                    *expr = marked(INT, vec![number(&format!("-{digits}"))]);
+                if let Some(digits) = int_of(inner).or_else(|| number_of(inner)).filter(|d| !d.starts_with('-')) {
+                    *expr = marked_number(&format!("-{digits}"));
                 }
             }
-            Expr::UnaryOp { op, .. } if *op == UnaryOperator::BangNot => *op = UnaryOperator::Not,
-            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: value } => {
-                *expr = call("bitwise_not", vec![take(value)]);
+            Expr::Case { operand, conditions, else_result, .. } => {
+                *expr = case(operand.take(), std::mem::take(conditions), else_result.take());
             }
+            Expr::InList { expr: value, list, negated } if !has_tuples(value, list) => {
+                let mut values = vec![place_holder(), take(value)];
+                values.append(list);
+                let found = marked(typed::IN, values);
+                *expr = if *negated { not(found) } else { found };
+            }
+            Expr::IsNotDistinctFrom(left, right) => {
+                *expr = Expr::Nested(Box::new(binary(take(left), BinaryOperator::Spaceship, take(right))));
+            }
+            Expr::IsDistinctFrom(left, right) => {
+                *expr = not(binary(take(left), BinaryOperator::Spaceship, take(right)));
+            }
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: inner } => {
+                *expr = call("bitwise_not", vec![take(inner)])
+            }
+            Expr::UnaryOp { op, .. } if *op == UnaryOperator::BangNot => *op = UnaryOperator::Not,
             Expr::RLike { negated, expr: value, pattern, .. } => {
                 let matches = marked("regexp_like", vec![place_holder(), take(value), take(pattern)]);
                 *expr = if *negated { not(matches) } else { matches };
@@ -243,10 +262,17 @@ impl VisitorMut for Rewriter<'_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         functions::selects::rewrite_order(query);
-        ControlFlow::Continue(())
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            natural::wrap(select);
+        }
+        match using::spell_out(query).and_then(|()| grouping::spell_out(query)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        set_operations::wrap(query);
         if let Some(order_by) = &mut query.order_by
             && let OrderByKind::Expressions(exprs) = &mut order_by.kind
         {
@@ -285,6 +311,11 @@ impl Rewriter<'_> {
                 Error::new(Code::InvalidSql, format!("{place}there is no function `{plain}`: {why}")).hint(instead)
             );
         }
+        if function.over.is_some() && (function.filter.is_some() || is_distinct(function)) {
+            let what = if function.filter.is_some() { "FILTER" } else { "DISTINCT" };
+            return Err(Error::new(Code::InvalidSql, format!("{place}`{plain}` can't have {what} over a window"))
+                .hint("aggregate in a subquery, or write CASE in the argument"));
+        }
         if self.known.iter().any(|known| known == plain) {
             return Ok(());
         }
@@ -306,6 +337,12 @@ fn finish(function: &mut Function) -> Option<SqlType> {
     ) {
         arguments_mut(function).into_iter().for_each(unmark);
     }
+    if function.over.is_some()
+        && let Some(known) = known_values::behind(&name).filter(|_| ignores_nulls(function))
+    {
+        rename(function, known);
+        arguments_mut(function).into_iter().skip(1).for_each(unmark);
+    }
     if let Some(WindowType::WindowSpec(window)) = &mut function.over
         && let Some(frame) = &mut window.window_frame
     {
@@ -319,6 +356,12 @@ fn finish(function: &mut Function) -> Option<SqlType> {
         Expr::Lambda(lambda) => Some(lambda.params.len()),
         _ => None,
     });
+    // Spark takes arguments of them, and does nothing with these.
+    if function.over.is_some()
+        && matches!(name.as_str(), "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist")
+    {
+        set_arguments(function, vec![]);
+    }
     match name.as_str() {
         "transform" if parameters == Some(2) => rename(function, "array_transform_indexed"),
         "filter" if parameters == Some(2) => rename(function, "array_filter_indexed"),
@@ -329,6 +372,7 @@ fn finish(function: &mut Function) -> Option<SqlType> {
             rename(function, "approx_distinct");
             return Some(SqlType::BigInt(None));
         }
+        "regr_count" => return Some(SqlType::BigInt(None)),
         "row_number" | "rank" | "dense_rank" | "ntile" if function.over.is_some() => return Some(SqlType::Int(None)),
         _ => {}
     }
@@ -380,14 +424,17 @@ fn spell_out(expr: &mut Expr) {
             set_arguments(function, vec![case]);
         }
         ("median", 1) => set_arguments(function, vec![double(args.remove(0))]),
-        ("percentile", 2) => {
-            args[0] = double(take(&mut args[0]));
-            set_arguments(function, args);
-        }
-        // The third argument is an accuracy; DataFusion's sketch has one of its own.
-        ("percentile_approx" | "approx_percentile", 3) => {
-            args.truncate(2);
-            set_arguments(function, args);
+        ("percentile_cont" | "percentile_disc", 1) if function.within_group.len() == 1 => {
+            let order = function.within_group.remove(0);
+            let percentage = args.remove(0);
+            let percentage = match order.options.asc {
+                Some(false) => binary(number("1D"), BinaryOperator::Minus, Expr::Nested(Box::new(percentage))),
+                _ => percentage,
+            };
+            set_arguments(function, vec![order.expr, percentage]);
+            if name == "percentile_cont" {
+                rename(function, "percentile");
+            }
         }
         ("first" | "last" | "any_value" | "first_value" | "last_value", 2) if function.null_treatment.is_none() => {
             if let Some(Expr::Value(ValueWithSpan { value: Value::Boolean(ignore), .. })) = args.get(1) {
@@ -438,7 +485,11 @@ fn mark_call(expr: &mut Expr) {
         && function.within_group.is_empty()
         && !is_distinct(function);
     let Some(name) = name_of(function).filter(|name| {
-        plain && (NAMES.contains(&name.as_str()) || casts_arguments(name) || functions::planned::is_planned(name))
+        plain
+            && (NAMES.contains(&name.as_str())
+                || casts_arguments(name)
+                || typed::is_planned(name)
+                || functions::planned::is_planned(name))
     }) else {
         return;
     };
@@ -461,4 +512,55 @@ fn named_struct(values: Vec<Expr>) -> Expr {
         args.extend([text(&name), value]);
     }
     call("named_struct", args)
+}
+
+/// A number with the type that it has in Spark.
+fn marked_number(digits: &str) -> Expr {
+    match digits.parse::<i32>() {
+        Ok(_) => marked(INT, vec![number(digits)]),
+        Err(_) => marked(typed::NUMBER, vec![text(digits)]),
+    }
+}
+
+/// A CASE whose branches get one type; `CASE x WHEN a` compares as `x = a` does.
+fn case(operand: Option<Box<Expr>>, conditions: Vec<CaseWhen>, otherwise: Option<Box<Expr>>) -> Expr {
+    let mut values = vec![place_holder()];
+    for CaseWhen { condition, result } in conditions {
+        values.push(match &operand {
+            Some(operand) => binary(operand.as_ref().clone(), BinaryOperator::Eq, condition),
+            None => condition,
+        });
+        values.push(result);
+    }
+    values.extend(otherwise.map(|value| *value));
+    marked(typed::CASE, values)
+}
+
+fn has_tuples(value: &Expr, list: &[Expr]) -> bool {
+    std::iter::once(value).chain(list).any(|expr| matches!(expr, Expr::Tuple(_)))
+}
+
+/// Whether an aggregate is changed where its argument's type is known.
+fn is_aggregate(function: &Function) -> bool {
+    name_of(function)
+        .is_some_and(|name| is_changed(&name) && (!matches!(name.as_str(), "count") || is_distinct(function)))
+}
+
+/// Takes away a function's IGNORE NULLS, and says whether there was one.
+fn ignores_nulls(function: &mut Function) -> bool {
+    let mut treatment = function.null_treatment;
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.clauses.retain(|clause| match clause {
+            FunctionArgumentClause::IgnoreOrRespectNulls(of_arguments) => {
+                treatment = Some(*of_arguments);
+                false
+            }
+            _ => true,
+        });
+    }
+    if treatment != Some(NullTreatment::IgnoreNulls) {
+        return false;
+    }
+    function.null_treatment = None;
+    true
 }

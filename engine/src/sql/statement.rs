@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::{
 use super::{
     cast::STRICT as STRICT_CAST,
     dialect::SparkDialect,
-    names,
+    names, quotes,
     reads::{check_query, table_of},
     relations::generator_of,
 };
@@ -153,9 +153,11 @@ pub(super) fn fold(tokens: &mut [TokenWithSpan]) -> Vec<String> {
 
 /// The words and signs of a text.
 pub(super) fn tokens(sql: &str, file: &str) -> Result<Vec<TokenWithSpan>> {
-    let mut tokens = Tokenizer::new(&SparkDialect, sql)
+    let quotes = quotes::read(sql);
+    let mut tokens = Tokenizer::new(&SparkDialect, &quotes.sql)
         .tokenize_with_location()
         .map_err(|error| syntax_error(&ParserError::TokenizerError(error.to_string()), file, &[]))?;
+    quotes.restore(&mut tokens);
     check_chains(&tokens, file)?;
     mark_strict_casts(&mut tokens);
     Ok(tokens)
@@ -372,6 +374,7 @@ pub(super) fn known_functions(state: &datafusion::execution::SessionState) -> Ve
         .chain(state.window_functions().keys())
         .cloned()
         .chain(names::extra().map(str::to_string))
+        .filter(|name| !names::is_internal(name))
         .collect();
     known.sort_unstable();
     known.dedup();

@@ -3,13 +3,15 @@
 use datafusion::sql::sqlparser::{
     ast::{
         AccessExpr, BinaryOperator, CastKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
-        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-        ObjectName, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan,
+        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+        GroupByExpr, Ident, ObjectName, Select, SelectFlavor, SelectItem, SetExpr, Spanned, Subscript, TableFactor,
+        TableWithJoins, UnaryOperator, Value, ValueWithSpan, WildcardAdditionalOptions,
+        helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
 
-use super::{calls::INT, names};
+use super::{calls::INT, names, typed::NUMBER};
 
 /// The value before a call's arguments: a call may have none, and the name must stand somewhere.
 pub(super) fn place_holder() -> Expr {
@@ -36,10 +38,26 @@ pub(super) fn int_of(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// Makes a marked integer a plain one again.
+/// The digits of a marked number that is no integer, with its suffix.
+pub(super) fn number_of(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Dictionary(fields) => match fields.as_slice() {
+            [DictionaryField { key, value }] if key.value == NUMBER => match value.as_ref() {
+                Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(digits), .. }) => Some(digits),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Makes a marked number a plain one again.
 pub(super) fn unmark(expr: &mut Expr) {
     if let Some(digits) = int_of(expr) {
         *expr = number(digits);
+    } else if let Some(digits) = number_of(expr) {
+        *expr = number(digits.trim_end_matches(|c: char| c.is_ascii_alphabetic()));
     }
 }
 
@@ -121,4 +139,46 @@ pub(super) fn cast(expr: Expr, data_type: SqlType) -> Expr {
 
 pub(super) fn double(expr: Expr) -> Expr {
     cast(expr, SqlType::Double(ExactNumberInfo::None))
+}
+
+/// `SELECT * FROM ?`; the relation is to be put in.
+pub(super) fn select_all() -> SetExpr {
+    let nothing = TableFactor::Table {
+        name: ObjectName::from(vec![Ident::new("")]),
+        alias: None,
+        args: None,
+        with_hints: vec![],
+        version: None,
+        with_ordinality: false,
+        partitions: vec![],
+        json_path: None,
+        sample: None,
+        index_hints: vec![],
+    };
+    SetExpr::Select(Box::new(Select {
+        select_token: AttachedToken::empty(),
+        optimizer_hints: vec![],
+        distinct: None,
+        select_modifiers: None,
+        top: None,
+        top_before_distinct: false,
+        projection: vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())],
+        exclude: None,
+        into: None,
+        from: vec![TableWithJoins { relation: nothing, joins: vec![] }],
+        lateral_views: vec![],
+        prewhere: None,
+        selection: None,
+        connect_by: vec![],
+        group_by: GroupByExpr::Expressions(vec![], vec![]),
+        cluster_by: vec![],
+        distribute_by: vec![],
+        sort_by: vec![],
+        having: None,
+        named_window: vec![],
+        qualify: None,
+        window_before_qualify: false,
+        value_table_mode: None,
+        flavor: SelectFlavor::Standard,
+    }))
 }

@@ -9,6 +9,7 @@ pub(crate) mod rule;
 mod strict;
 mod write;
 
+pub(crate) use moment::instants;
 pub(crate) use strict::{STRICT, strict_cast, strict_function};
 pub use strict::{StrictCast, take_strict_casts};
 pub(crate) use write::float as java_float;

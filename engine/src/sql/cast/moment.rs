@@ -87,7 +87,7 @@ pub(super) fn from_seconds(array: &ArrayRef, to: &DataType, session: Zone) -> Re
 }
 
 /// Microseconds since 1970 UTC of timestamps and dates; those without a zone are on the clock given.
-pub(super) fn instants(array: &ArrayRef, clock: Zone) -> Result<TimestampMicrosecondArray> {
+pub(crate) fn instants(array: &ArrayRef, clock: Zone) -> Result<TimestampMicrosecondArray> {
     let has_zone = matches!(array.data_type(), DataType::Timestamp(_, Some(_)));
     let micros = match array.data_type() {
         DataType::Date32 => {

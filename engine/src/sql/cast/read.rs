@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, NullBufferBuilder, PrimitiveArray, StringArray,
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, NullBufferBuilder, PrimitiveArray,
+        StringArray,
     },
     datatypes::{
         DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -13,7 +14,7 @@ use arrow::{
 };
 use datafusion::common::Result;
 
-use super::{arrow_cast, moment};
+use super::{arrow_cast, moment, number::read_decimal};
 use crate::sql::time::{
     iso::{read_date, read_timestamp},
     zone::Zone,
@@ -37,9 +38,9 @@ pub(super) fn from_text(array: &ArrayRef, to: &DataType, session: Zone) -> Resul
             let instants = read_timestamps(texts, clock);
             moment::as_type(&instants, to)?
         }
-        to if to.is_decimal() => {
-            let trimmed: ArrayRef = Arc::new(texts.iter().map(|text| text.map(plain_decimal)).collect::<StringArray>());
-            arrow_cast(&trimmed, to)?
+        DataType::Decimal128(precision, scale) => {
+            let values = texts.iter().map(|text| read_decimal(text?.trim(), *precision, *scale));
+            Arc::new(values.collect::<Decimal128Array>().with_precision_and_scale(*precision, *scale)?)
         }
         _ => arrow_cast(&array, to)?,
     })
@@ -109,31 +110,6 @@ fn read_boolean(text: &str) -> Option<bool> {
     if is(["false", "f", "no", "n", "0"]) { Some(false) } else { None }
 }
 
-/// A number without an exponent, as Arrow's parser of decimals wants it.
-fn plain_decimal(text: &str) -> String {
-    let text = text.trim();
-    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return text.to_string() };
-    let Ok(exponent) = exponent.parse::<i32>() else { return text.to_string() };
-    let (sign, mantissa) = match mantissa.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", mantissa.strip_prefix('+').unwrap_or(mantissa)),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    // A decimal has 38 digits at most; a longer text would overflow, or be 0, anyway.
-    if !(-80..=80).contains(&exponent) || whole.len() + fraction.len() > 80 {
-        return text.to_string();
-    }
-    let digits = format!("{whole}{fraction}");
-    let point = whole.len() as i32 + exponent;
-    if point <= 0 {
-        format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs() as usize))
-    } else if let Some((whole, fraction)) = digits.split_at_checked(point as usize) {
-        format!("{sign}{whole}.{fraction}")
-    } else {
-        format!("{sign}{digits}{}", "0".repeat(point as usize - digits.len()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -165,20 +141,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn decimals_lose_their_exponent() {
-        for (text, expected) in [
-            ("1.5", "1.5"),
-            ("1.5e3", "1500"),
-            ("15e-3", "0.015"),
-            ("-1.25E1", "-12.5"),
-            ("x", "x"),
-            ("1e999", "1e999"),
-        ] {
-            assert_eq!(plain_decimal(text), expected);
-        }
-    }
-
     proptest! {
         #[test]
         fn integers_agree_with_the_standard_library(value: i64) {
@@ -187,7 +149,7 @@ mod tests {
 
         #[test]
         fn nothing_panics(text in ".{0,24}|[-+0-9.eE]{0,24}") {
-            let _ = (read_integer(&text), float_text(&text), read_boolean(&text), plain_decimal(&text));
+            let _ = (read_integer(&text), float_text(&text), read_boolean(&text), read_decimal(&text, 38, 10));
         }
     }
 }

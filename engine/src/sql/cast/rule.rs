@@ -82,6 +82,8 @@ pub(crate) fn differs(from: &DataType, to: &DataType) -> bool {
         (from, to) if to.is_integer() => {
             from.is_floating() || from.is_decimal() || (from.is_integer() && width(to) < width(from))
         }
+        // A double holds 15 digits of any decimal.
+        (DataType::Decimal128(precision, _), DataType::Float64) => *precision > 15,
         (from, to) if to.is_decimal() => from.is_floating() || whole_digits(to) < whole_digits(from),
         _ => false,
     }

@@ -49,7 +49,7 @@ async fn numbers_are_cast_as_in_java() {
     check(
         "UTC",
         &[
-            ("CAST(«1.9D0» AS int)", "1 int"),
+            ("CAST(«1.9D» AS int)", "1 int"),
             ("CAST(«2.9e0» AS int)", "2 int"),
             ("CAST(«-2.9e0» AS int)", "-2 int"),
             ("CAST(«1e20» AS int)", "2147483647 int"),

@@ -2,9 +2,11 @@
 
 mod arrays;
 mod functions;
+mod groups;
 mod operators;
 mod relations;
 mod subqueries;
 mod syntax;
 mod text;
 mod times;
+mod types;
