@@ -17,20 +17,20 @@ use super::{
     actions::{ACTION_COLUMN, Action, BEFORE},
     clauses::{ClauseMerge, IS_CURRENT, SOURCE, TARGET, VALID_FROM, VALID_TO, of},
 };
-use crate::error::Result;
+use crate::{error::Result, names::our_column};
 
 /// Names of the plan's own columns.
-const RANK: &str = "__rank";
-const FROM: &str = "__from";
-const IS_NEW: &str = "__is_new";
-const ORDER: &str = "__order";
-const NEXT: &str = "__next_";
-const POSITION: &str = "__position_";
+const RANK: &str = our_column!("rank");
+const FROM: &str = our_column!("from");
+const IS_NEW: &str = our_column!("is_new");
+const ORDER: &str = our_column!("order");
+const NEXT: &str = our_column!("next_");
+const POSITION: &str = our_column!("position_");
 /// What is true of a row that still counts.
-const COUNTS: &str = "__counts_";
+const COUNTS: &str = our_column!("counts_");
 /// A column of the source, of the row before it, by its index.
-const VALUE: &str = "__value_";
-const PREVIOUS: &str = "__previous_";
+const VALUE: &str = our_column!("value_");
+const PREVIOUS: &str = our_column!("previous_");
 
 fn name(prefix: &str, index: usize) -> String {
     format!("{prefix}{index}")
