@@ -154,46 +154,27 @@ fn versions_go_on_after_a_clock_that_was_ahead() {
 #[test]
 fn a_history_keeps_every_change_of_a_delivery() {
     let mut world = World::new();
-    let line = |more: &[&str]| {
+    let merge = |world: &World, order: &str| {
+        let columns = ["-t", "id", "-t", "v", "-t", "lsn", "-t", "to_timestamp(t) AS at"];
         let line = ["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id", "--all-pending", "--history"];
-        world_line(&line, more)
+        world.cluster.json(&[&line[..], &["--valid-from", "at", "--order-by", order], &columns].concat())
     };
-    world.deliver(
-        "d.ndjson",
-        "{\"id\":1,\"v\":\"a\",\"lsn\":1}\n{\"id\":1,\"v\":\"c\",\"lsn\":3}\n{\"id\":1,\"v\":\"b\",\"lsn\":2}\n{\"id\":2,\"v\":\"x\",\"lsn\":4}",
-    );
-    world.cluster.json(&line(&["--order-by", "lsn"]).iter().map(String::as_str).collect::<Vec<_>>()).done();
-    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"d\",\"lsn\":6}\n{\"id\":1,\"v\":\"e\",\"lsn\":7}");
-    world.cluster.json(&line(&["--order-by", "lsn"]).iter().map(String::as_str).collect::<Vec<_>>()).done();
+    let row = |id: i64, v: &str, lsn: i64, day: i64| {
+        json!({ "id": id, "v": v, "lsn": lsn, "t": format!("2026-01-0{day}T00:00:00Z") }).to_string()
+    };
+    // The last of two of one moment stays.
+    let first = [row(1, "a", 1, 1), row(1, "c", 3, 3), row(1, "b", 2, 2), row(2, "x", 4, 2), row(2, "y", 5, 2)];
+    world.deliver("d.ndjson", &first.join("\n"));
+    merge(&world, "lsn").done();
+    world.deliver("d.ndjson", &[row(1, "e", 7, 6), row(1, "d", 6, 5)].join("\n"));
+    merge(&world, "lsn").done();
     let sql = format!(
         "SELECT a.v, a.is_current, b.v AS next FROM {TABLE} a LEFT JOIN {TABLE} b ON a.id = b.id AND a.valid_to = b.valid_from \
          ORDER BY a.id, a.lsn"
     );
-    let rows: Vec<(String, bool, Option<String>)> = world
-        .cluster
-        .sql(&sql)
-        .iter()
-        .map(|row| {
-            let text = |key: &str| row[key].as_str().map(str::to_string);
-            (text("v").unwrap(), row["is_current"].as_bool().unwrap(), text("next"))
-        })
-        .collect();
-    let row = |v: &str, next: Option<&str>| (v.to_string(), next.is_none(), next.map(str::to_string));
-    let expected = [
-        row("a", Some("b")),
-        row("b", Some("c")),
-        row("c", Some("d")),
-        row("d", Some("e")),
-        row("e", None),
-        row("x", None),
-    ];
-    assert_eq!(rows, expected);
-    world
-        .cluster
-        .cli(&line(&["--order-by", "lsn DESC"]).iter().map(String::as_str).collect::<Vec<_>>())
-        .failed(64, &["latest_by: lsn", "earliest_by: lsn"]);
-}
-
-fn world_line(line: &[&str], more: &[&str]) -> Vec<String> {
-    line.iter().chain(more).map(ToString::to_string).collect()
+    let found: Vec<Value> = world.cluster.sql(&sql);
+    let row = |v: &str, next: Option<&str>| json!({ "v": v, "is_current": next.is_none(), "next": next });
+    let chain = [row("a", Some("b")), row("b", Some("c")), row("c", Some("d")), row("d", Some("e")), row("e", None)];
+    assert_eq!(found, [&chain[..], &[row("y", None)]].concat());
+    merge(&world, "lsn DESC").failed(64, &["latest_by: lsn", "earliest_by: lsn"]);
 }

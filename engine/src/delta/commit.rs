@@ -61,6 +61,8 @@ pub struct CommitLabel {
     pub txn: Option<Txn>,
     /// Set when the rows are a source's: decides by [`super::content`] whether the table holds them already.
     pub delivery: Option<Delivery>,
+    /// What the table held when it was found out that it does not hold the delivery: it is looked at again only if that has changed.
+    pub seen: Option<Content>,
     /// How long the job ran.
     pub execution: Duration,
     /// Columns by which the job sorts rows within files: what the table is to say of itself ([`feature::SORT_BY`]). Empty: what it says stays.
@@ -383,6 +385,7 @@ impl<'a> Attempt<'a> {
     async fn is_applied(&self, table: &Table, content: &Content) -> Result<bool> {
         match (&self.label.delivery, &self.label.txn) {
             (Some(delivery), _) if delivery.force => Ok(false),
+            (Some(_), _) if self.label.seen.as_ref().is_some_and(|seen| content.is_still(seen)) => Ok(false),
             (Some(delivery), _) => delivery.is_applied(table, content).await,
             (None, Some(txn)) => Ok(table.applied(&txn.app_id).await? == Some(txn.version)),
             (None, None) => Ok(false),

@@ -55,7 +55,7 @@ pub struct Delivery {
 }
 
 /// What the log says about a table's content.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     epoch: i64,
     /// None before a commit of this build.
@@ -156,6 +156,11 @@ impl Content {
         }
         let epoch = epoch + i64::from(effect == Effect::Replaced);
         Ok(Self { epoch, number, changed: effect > Effect::None })
+    }
+
+    /// Whether the table holds the same as it held then, for all that commits of this build say.
+    pub(super) fn is_still(&self, then: &Self) -> bool {
+        self.number.is_some() && self == then
     }
 
     /// The newest version of a source, as a number, up to which the table holds it in order.

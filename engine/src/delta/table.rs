@@ -1,6 +1,6 @@
 //! A Delta table, opened at one version.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use deltalake_core::{
@@ -9,6 +9,7 @@ use deltalake_core::{
     logstore::{LogStore, LogStoreRef, StorageConfig, default_logstore},
 };
 use object_store::prefix::PrefixStore;
+use parking_lot::Mutex;
 
 use super::{feature, files::DataFiles, schema};
 use crate::{
@@ -23,6 +24,8 @@ pub struct Table {
     storage: Storage,
     log: LogStoreRef,
     snapshot: EagerSnapshot,
+    /// Answers of [`Table::applied`]: each is a walk through the log.
+    applied: Arc<Mutex<HashMap<String, Option<i64>>>>,
 }
 
 impl fmt::Debug for Table {
@@ -51,7 +54,10 @@ impl Table {
     pub async fn open_at(storage: &Storage, name: &TableName, version: Option<u64>) -> Result<Option<Self>> {
         let log = log_store(storage, name)?;
         match EagerSnapshot::try_new(log.as_ref(), version).await {
-            Ok(snapshot) => Ok(Some(Self { name: name.clone(), storage: storage.clone(), log, snapshot })),
+            Ok(snapshot) => {
+                let (name, storage) = (name.clone(), storage.clone());
+                Ok(Some(Self { name, storage, log, snapshot, applied: Arc::default() }))
+            }
             Err(error) if log.is_delta_table_location().await? => Err(unreadable(name, &error)),
             Err(_) => Ok(None),
         }
@@ -123,7 +129,12 @@ impl Table {
 
     /// Version of the last commit by an application (`txn` action), for exactly-once work.
     pub async fn applied(&self, app_id: &str) -> Result<Option<i64>> {
-        Ok(self.snapshot.transaction_version(self.log.as_ref(), app_id).await?)
+        if let Some(known) = self.applied.lock().get(app_id) {
+            return Ok(*known);
+        }
+        let found = self.snapshot.transaction_version(self.log.as_ref(), app_id).await?;
+        self.applied.lock().insert(app_id.to_string(), found);
+        Ok(found)
     }
 
     /// The library's table, loaded at this version.

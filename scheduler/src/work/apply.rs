@@ -82,7 +82,7 @@ impl Application<'_> {
 impl Worker {
     pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
         let name: TableName = spec.table.parse()?;
-        let table = Table::open(&self.storage, &name).await?;
+        let mut table = Table::open(&self.storage, &name).await?;
         let content = match &table {
             Some(table) => Content::of(table).await?,
             None => Content::default(),
@@ -134,7 +134,7 @@ impl Worker {
                 job.raw_version = version.to_string();
                 job.metrics = None;
             });
-            let applied = self.apply_version(spec, mode, wanted, plan.passed_by(&version), job).await;
+            let applied = self.apply_version(spec, mode, table.take(), wanted, plan.passed_by(&version), job).await;
             job.update(|job| {
                 counts = sum(counts, job.metrics);
                 job.metrics = counts;
@@ -174,6 +174,7 @@ impl Worker {
         &self,
         spec: &TableSpec,
         mode: Mode,
+        table: Option<Table>,
         wanted: Wanted,
         passed: Option<RawVersion>,
         job: &JobHandle,
@@ -193,13 +194,18 @@ impl Worker {
             passed,
             force: spec.force,
         };
-        let table = Table::open(&self.storage, &name).await?;
-        if let Some(table) = &table
-            && !spec.force
-            && delivery.is_applied(table, &Content::of(table).await?).await?
-        {
-            already_applied(job, table.version());
-            return Ok(false);
+        let table = match table {
+            Some(table) => Some(table),
+            None => Table::open(&self.storage, &name).await?,
+        };
+        let mut seen = None;
+        if let Some(table) = &table {
+            let content = Content::of(table).await?;
+            if !spec.force && delivery.is_applied(table, &content).await? {
+                already_applied(job, table.version());
+                return Ok(false);
+            }
+            seen = Some(content);
         }
         let manifest = match wanted.manifest {
             Some(manifest) => manifest,
@@ -210,8 +216,8 @@ impl Worker {
         let options = given.over(&manifest.options)?;
         let manifest = manifest.read_with(options)?;
         let sort_by = spec.sort_by.clone();
-        let label =
-            CommitLabel { job_id: job.id().to_string(), delivery: Some(delivery), sort_by, ..CommitLabel::default() };
+        let (job_id, delivery) = (job.id().to_string(), Some(delivery));
+        let label = CommitLabel { job_id, delivery, seen, sort_by, ..CommitLabel::default() };
         let session = self.sessions.open(manifest.text_bytes())?;
         let clauses = clauses_of(spec, Some(&wanted.version))?;
         let mut application = Application { spec, mode, name, manifest, label, session, job, clauses };
@@ -457,8 +463,8 @@ impl Worker {
             )
             .hint(format!("it has: {}", names.join(", "))));
         }
-        // A history keeps all of them.
-        if spec.history.is_some() {
+        // A history whose rows have moments keeps all of them.
+        if spec.history.as_ref().is_some_and(|history| !history.valid_from.is_empty()) {
             return Ok((rows.build()?, counted));
         }
         // Rows that are not to be written must not keep others out.

@@ -69,7 +69,10 @@ pub fn clauses_of(spec: &TableSpec, version: Option<&RawVersion>) -> Result<Clau
             }
         },
     };
-    let order = order_by(spec)?.map(|(column, greatest)| (column.to_string(), greatest));
+    // Without moments of their own, rows of one delivery can't follow each other: then the last of each key stays.
+    let has_moments = spec.history.as_ref().is_some_and(|history| !history.valid_from.is_empty());
+    let order = order_by(spec)?.filter(|_| has_moments);
+    let order = order.map(|(column, greatest)| (column.to_string(), greatest));
     let history = spec.history.as_ref().map(|history| History {
         valid_from: (!history.valid_from.is_empty()).then(|| history.valid_from.clone()),
         at,
