@@ -129,14 +129,6 @@ impl Call<'_> {
             "dayofyear" | "doy" => ("doy", 0),
             "hour" | "h" | "hr" => ("hour", 0),
             "minute" | "m" | "min" => ("minute", 0),
-            // Of `second(…)` the fraction is left out.
-            "second" | "sec" if self.name != "second" => {
-                let local = self.local(value)?;
-                return self.function(
-                    "seconds_of_minute",
-                    vec![self.cast(&local, &DataType::Timestamp(TimeUnit::Microsecond, None))?],
-                );
-            }
             "second" | "sec" => ("second", 0),
             other => return Err(wrong_call(format!("a date or time has no part `{other}`"))),
         };

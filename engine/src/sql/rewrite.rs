@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::{
     ast::{
         AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
-        Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, LambdaFunction, LimitClause,
-        NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Spanned,
-        TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut, WindowFrameBound,
-        WindowType, helpers::attached_token::AttachedToken,
+        Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
+        LambdaFunction, LimitClause, NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select,
+        SelectItem, SetExpr, Spanned, TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut,
+        VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
@@ -311,6 +311,10 @@ impl Rewriter<'_> {
                 Error::new(Code::InvalidSql, format!("{place}there is no function `{plain}`: {why}")).hint(instead)
             );
         }
+        if is_distinct(function) && has_star(function) {
+            return Err(Error::new(Code::InvalidSql, format!("{place}`{plain}(DISTINCT *)` is not supported"))
+                .hint("name the columns: rows in which one of them is NULL do not count"));
+        }
         if function.over.is_some() && (function.filter.is_some() || is_distinct(function)) {
             let what = if function.filter.is_some() { "FILTER" } else { "DISTINCT" };
             return Err(Error::new(Code::InvalidSql, format!("{place}`{plain}` can't have {what} over a window"))
@@ -325,6 +329,14 @@ impl Rewriter<'_> {
             None => Err(error.hint("functions are Spark SQL's; `trireme sql --functions` lists those that there are")),
         }
     }
+}
+
+/// Whether a `*` stands among a call's arguments.
+fn has_star(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
+    list.args.iter().any(|arg| {
+        matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard | FunctionArgExpr::QualifiedWildcard(_)))
+    })
 }
 
 /// What must happen after the arguments were visited: literals that must be plain become so. Gives the type to cast to when DataFusion's

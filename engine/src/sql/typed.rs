@@ -115,7 +115,11 @@ impl Call<'_> {
                     },
                 };
                 let name = if self.name == "floor" { "floor_digits" } else { "ceil_digits" };
-                self.function(name, vec![self.cast(value, &decimal)?, digits.clone()])
+                let digits = match digits {
+                    Expr::Literal(digits, _) => Expr::Literal(digits.cast_to(&DataType::Int32)?, None),
+                    other => other.clone(),
+                };
+                self.function(name, vec![self.cast(value, &decimal)?, digits])
             }
             ("abs", [value]) if is_interval(&self.type_of(value)?) => {
                 let turned = self.function("interval_multiply", vec![value.clone(), lit(-1.0)])?;

@@ -57,13 +57,6 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 Ok(zone(from)?.to_instant(local).and_then(|instant| to.to_local(instant)))
             })
         }),
-        // Seconds with their fraction, of a wall clock.
-        kernel!("seconds_of_minute", [Clock], [], |_, _| Ok(DataType::Decimal128(8, 6)), |arguments| {
-            arguments.values::<Decimal128Type>(|row| {
-                let local = arguments.value::<TimestampMicrosecondType>(0, row)?;
-                Some(local.rem_euclid(60 * SECOND).into())
-            })
-        }),
         Kernel::function(
             "window",
             |types| window_types("window", types),
