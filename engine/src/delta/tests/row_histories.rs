@@ -216,8 +216,7 @@ async fn replay_changes(deliveries: Vec<Changes>, by_column: bool, vectors: bool
             }
         }
         lake.rows(&table).await;
-        let sql =
-            format!("SELECT k, CAST(valid_from AS bigint) a, CAST(valid_to AS bigint) b, is_current, v FROM {table}");
+        let sql = format!("SELECT k, unix_micros(valid_from) a, unix_micros(valid_to) b, is_current, v FROM {table}");
         let found = render(&lake.sql(&sql).await.unwrap());
         let mut expected: Vec<String> = past
             .iter()

@@ -20,7 +20,8 @@ use crate::{
     sql,
 };
 
-const VIEWS: [&str; 13] = [
+const VIEWS: [&str; 14] = [
+    "SELECT CASE WHEN k > 5 THEN 1 ELSE name END AS x FROM t.people WHERE k > 0",
     "SELECT t.name, p.k FROM t.towns t RIGHT JOIN t.people p ON t.name = p.city WHERE p.k < 500",
     "SELECT * FROM t.people WHERE city < 'H'",
     "SELECT city, count(*) AS n, count(DISTINCT name) AS names, min(name) AS a, max(Note) AS z FROM t.people GROUP BY city",
@@ -36,8 +37,7 @@ const VIEWS: [&str; 13] = [
     "SELECT count(*) AS n FROM (SELECT name, city, note FROM t.people GROUP BY name, city, note)",
 ];
 
-const TEXTS: [&str; 10] = [
-    "SELECT CASE WHEN k > 5 THEN 1 ELSE name END AS x FROM t.people WHERE k > 0",
+const TEXTS: [&str; 9] = [
     "SELECT NULL AS x FROM t.people WHERE k > 3190 UNION ALL SELECT note FROM t.people",
     "SELECT k AS x FROM t.people WHERE k > 0 UNION SELECT name FROM t.people",
     "SELECT * FROM t.people",

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array, ArrayRef, AsArray, ListArray, StructArray, TimestampMicrosecondArray},
     buffer::{NullBuffer, OffsetBuffer},
-    datatypes::{
-        DataType, Decimal128Type, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
-    },
+    datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType},
 };
 use datafusion::{
     common::{Result, ScalarValue, exec_err},
