@@ -247,7 +247,7 @@ mod tests {
             assert!(lake.join("raw/x.txt").exists(), "{name}");
             // As plans name the root and files of it.
             assert_eq!(Storage::open(storage.root().as_str()).unwrap().path("raw/x.txt"), path);
-            assert_eq!(parse_path(&path.to_string()).unwrap(), path);
+            assert_eq!(parse_path(path.as_ref()).unwrap(), path);
             let odd = in_folder(&storage.path("raw"), name);
             storage.store().put(&odd, "x".into()).await.unwrap();
             assert!(lake.join("raw").join(name).exists(), "{name}");

@@ -28,7 +28,7 @@ static NORMAL: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Kernel::function(
         "normal_float",
         one,
-        |fields, _| first(fields).map(Clone::clone),
+        |fields, _| first(fields).cloned(),
         |arguments| {
             let values = &arguments.arrays[0];
             Ok(match values.data_type() {

@@ -257,10 +257,8 @@ impl Accumulator for Values {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let Some(column) = values.first() else { return Ok(()) };
         let keys = self.keys_of(column)?;
-        let counts = match values.get(2).filter(|_| self.counted) {
-            Some(counts) => Some(counts.as_primitive::<Int64Type>().clone()),
-            None => None,
-        };
+        let counts = values.get(2).filter(|_| self.counted);
+        let counts = counts.map(|counts| counts.as_primitive::<Int64Type>().clone());
         for (i, key) in keys.into_iter().enumerate() {
             let Some(key) = key else { continue };
             let count = match &counts {

@@ -77,7 +77,7 @@ impl Call<'_> {
     pub(super) fn typed(&self, args: &[Expr]) -> Result<Option<Expr>> {
         let planned = match (self.name, args) {
             (AGGREGATE, [planned]) => self.aggregate(planned),
-            (CASE, [branches @ ..]) => self.case(branches),
+            (CASE, branches) => self.case(branches),
             (IN, [value, list @ ..]) => self.in_list(value, list),
             ("map", entries) => self.map(entries),
             ("array", items) => self.function("array", self.unified(items, common)?),

@@ -104,42 +104,42 @@ fn joined(from: &mut TableWithJoins, sides: &mut Vec<Side>, keys: &mut Vec<Key>)
             _ => (false, false),
         };
         let mut side = Side { name: right, keys: vec![] };
-        if let Some(constraint) = constraint_of(&mut join.join_operator) {
-            if let JoinConstraint::Using(names) = constraint {
-                let mut on: Option<Expr> = None;
-                for name in std::mem::take(names) {
-                    let Some(name) = name.0.first().and_then(|part| part.as_ident()).cloned() else { continue };
-                    let right = column(&side.name, &name);
-                    let left = match find(keys, &name) {
-                        Some(key) => key.value.clone(),
-                        None if sides.len() - first == 1 => {
-                            sides[first].keys.push(name.clone());
-                            column(&sides[first].name, &name)
-                        }
-                        None => {
-                            let what = format!("`{}` in USING after several tables", name.value);
-                            return Err(refused(&what, "write ON with the table of each column"));
-                        }
-                    };
-                    let equal = binary(left.clone(), BinaryOperator::Eq, right.clone());
-                    on = Some(match on {
-                        Some(others) => binary(others, BinaryOperator::And, equal),
-                        None => equal,
-                    });
-                    let value = if is_right {
-                        right
-                    } else if is_full {
-                        call("coalesce", vec![left, right])
-                    } else {
-                        left
-                    };
-                    side.keys.push(name.clone());
-                    keys.retain(|key| !key.name.value.eq_ignore_ascii_case(&name.value));
-                    keys.push(Key { name, value });
-                }
-                if let Some(on) = on {
-                    *constraint = JoinConstraint::On(on);
-                }
+        if let Some(constraint) = constraint_of(&mut join.join_operator)
+            && let JoinConstraint::Using(names) = constraint
+        {
+            let mut on: Option<Expr> = None;
+            for name in std::mem::take(names) {
+                let Some(name) = name.0.first().and_then(|part| part.as_ident()).cloned() else { continue };
+                let right = column(&side.name, &name);
+                let left = match find(keys, &name) {
+                    Some(key) => key.value.clone(),
+                    None if sides.len() - first == 1 => {
+                        sides[first].keys.push(name.clone());
+                        column(&sides[first].name, &name)
+                    }
+                    None => {
+                        let what = format!("`{}` in USING after several tables", name.value);
+                        return Err(refused(&what, "write ON with the table of each column"));
+                    }
+                };
+                let equal = binary(left.clone(), BinaryOperator::Eq, right.clone());
+                on = Some(match on {
+                    Some(others) => binary(others, BinaryOperator::And, equal),
+                    None => equal,
+                });
+                let value = if is_right {
+                    right
+                } else if is_full {
+                    call("coalesce", vec![left, right])
+                } else {
+                    left
+                };
+                side.keys.push(name.clone());
+                keys.retain(|key| !key.name.value.eq_ignore_ascii_case(&name.value));
+                keys.push(Key { name, value });
+            }
+            if let Some(on) = on {
+                *constraint = JoinConstraint::On(on);
             }
         }
         sides.push(side);

@@ -96,7 +96,7 @@ fn rounded(whole: &str, fraction: &str, places: usize) -> (String, String) {
 fn grouped(whole: &str, size: usize) -> String {
     let mut out = String::new();
     for (i, digit) in whole.chars().enumerate() {
-        if i > 0 && size > 0 && (whole.len() - i) % size == 0 {
+        if i > 0 && size > 0 && (whole.len() - i).is_multiple_of(size) {
             out.push(',');
         }
         out.push(digit);

@@ -348,7 +348,7 @@ fn luhn_check(arguments: &Arguments) -> Result<ArrayRef> {
                 if digit > 9 { digit - 9 } else { digit }
             })
             .sum();
-        Some(sum % 10 == 0)
+        Some(sum.is_multiple_of(10))
     })
 }
 

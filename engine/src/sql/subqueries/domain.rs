@@ -102,9 +102,7 @@ impl Flattener<'_> {
         let mut groups = resolve_all(&node.group_expr, domain, &keys)?;
         let aggregates = resolve_all(&node.aggr_expr, domain, &keys)?;
         if groups.iter().any(|group| matches!(group, Expr::GroupingSet(_))) {
-            return Err(
-                wrong_call("a subquery can't refer to the outer query below ROLLUP, CUBE or GROUPING SETS").into()
-            );
+            return Err(wrong_call("a subquery can't refer to the outer query below ROLLUP, CUBE or GROUPING SETS"));
         }
         if !groups.is_empty() {
             groups.extend(keys.iter().cloned().map(Expr::Column));

@@ -66,8 +66,11 @@ impl Flattener<'_> {
     }
 }
 
+/// A plan, and the columns of its own and of the outer query that must be equal.
+pub(super) type Equated = (LogicalPlan, Vec<(Column, Column)>);
+
 /// A plan that refers to the outer query by `inner = outer` in one filter only, without these conditions, and the columns that must be equal.
-pub(super) fn equalities(plan: &LogicalPlan, input: &DFSchema) -> Result<Option<(LogicalPlan, Vec<(Column, Column)>)>> {
+pub(super) fn equalities(plan: &LogicalPlan, input: &DFSchema) -> Result<Option<Equated>> {
     let LogicalPlan::Filter(filter) = plan else { return Ok(None) };
     if !outer_columns(&filter.input)?.is_empty() {
         return Ok(None);
