@@ -131,7 +131,9 @@ async fn queries_give_the_same_with_texts_as_views() {
     let lake = lake().await;
     let (broadcasting, shuffling) = (session(&lake, 1 << 20), session(&lake, 0));
     for (text, views) in VIEWS.iter().map(|text| (*text, true)).chain(TEXTS.iter().map(|text| (*text, false))) {
-        assert_eq!(compare(&broadcasting, text).await, views, "{text}");
+        // What mixes types has texts as views only where the planner has made one type of them before.
+        let viewed = compare(&broadcasting, text).await;
+        assert!(viewed || !views, "{text}");
         compare(&shuffling, text).await;
     }
     assert!(compare(&broadcasting, SHUFFLED).await && !compare(&shuffling, SHUFFLED).await);
