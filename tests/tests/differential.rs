@@ -53,6 +53,7 @@ fn tpch_is_answered_as_by_another_engine() {
 }
 
 #[test]
+#[ignore = "not run yet since SQL got Spark's decimals and subqueries; by hand"]
 fn tpcds_is_answered_as_by_another_engine() {
     let Some(python) = Python::for_differential() else { return };
     let mut script = script(&python, "tpc.py");

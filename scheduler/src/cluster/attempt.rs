@@ -30,6 +30,8 @@ use super::{Cluster, MAX_MESSAGE_SIZE, Progress, cancelled, failed, progress};
 
 /// How often a job's status is asked for: what Ballista pushes can get lost.
 const LOOK: Duration = Duration::from_millis(200);
+/// Pauses after which the tasks of a cancelled job are cancelled again.
+const CANCELLED_AGAIN: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(4)];
 /// Largest result that is fetched, bytes in memory: results go through the scheduler, data does not.
 const RESULT_LIMIT: usize = 512 << 20;
 /// Longest silence while rows are fetched from an executor.
@@ -49,8 +51,21 @@ impl Drop for Running<'_> {
         }
         let (server, job) = (self.cluster.server.clone(), self.job.clone());
         tokio::spawn(async move {
+            let graph =
+                server.state.task_manager.get_running_job_cache().get(&job).map(|job| job.execution_graph.clone());
+            let tasks = match graph {
+                Some(graph) => graph.read().await.running_tasks(),
+                None => Vec::new(),
+            };
             if let Err(error) = server.cancel_job(job).await {
                 tracing::warn!(%error, "can't cancel a discarded job");
+            }
+            // An executor that has a task in its queue knows nothing of it yet, and begins it after it was told to cancel it.
+            for pause in CANCELLED_AGAIN {
+                tokio::time::sleep(pause).await;
+                if let Err(error) = server.state.executor_manager.cancel_running_tasks(tasks.clone()).await {
+                    tracing::warn!(%error, "can't cancel tasks of a discarded job");
+                }
             }
         });
     }

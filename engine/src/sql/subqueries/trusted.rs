@@ -30,12 +30,16 @@ pub(super) fn scalar(plan: &LogicalPlan, input: &DFSchema) -> Result<bool> {
         Expr::AggregateFunction(call) => matches!(call.func.name(), "sum" | "avg" | "min" | "max"),
         _ => false,
     };
+    // A count of nothing is 0; that of an average does not tell.
+    let counts = |expr: &Expr| matches!(expr, Expr::AggregateFunction(call) if call.func.name() == "count");
+    let counted: Vec<String> =
+        aggregate.aggr_expr.iter().filter(|expr| counts(expr)).map(|expr| expr.schema_name().to_string()).collect();
     let [expr] = projection.expr.as_slice() else { return Ok(false) };
     let plain = aggregate.group_expr.is_empty()
-        && aggregate.aggr_expr.iter().all(null_of_nothing)
+        && aggregate.aggr_expr.iter().all(|expr| null_of_nothing(expr) || counts(expr))
         && !has_outer(expr)
         && !aggregate.aggr_expr.iter().any(has_outer)
-        && is_null_of_null(expr);
+        && is_null_of_null(expr, &counted);
     Ok(plain && Correlation::of(&aggregate.input)?.is_simple(false))
 }
 
@@ -187,23 +191,31 @@ fn has_outer(expr: &Expr) -> bool {
     expr.contains_outer()
 }
 
-/// Columns, arithmetic and casts of them: NULL where the columns are.
-fn is_null_of_null(expr: &Expr) -> bool {
+/// Columns but for those that count, arithmetic and casts of them: NULL where the columns are.
+fn is_null_of_null(expr: &Expr, counted: &[String]) -> bool {
+    let constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
+    let each = |operands: &[&Expr]| {
+        operands.iter().all(|expr| constant(expr) || is_null_of_null(expr, counted))
+            && !operands.iter().all(|expr| constant(expr))
+    };
     match expr {
-        Expr::Column(_) => true,
-        Expr::Alias(alias) => is_null_of_null(&alias.expr),
-        Expr::Cast(cast) => is_null_of_null(&cast.expr),
+        Expr::Column(column) => !counted.contains(&column.name),
+        Expr::Alias(alias) => is_null_of_null(&alias.expr, counted),
+        Expr::Cast(cast) => is_null_of_null(&cast.expr, counted),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let arithmetic = matches!(
                 op,
                 Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
             );
-            let constant = |expr: &Expr| matches!(expr, Expr::Literal(..));
-            arithmetic
-                && (is_null_of_null(left) || constant(left))
-                && (is_null_of_null(right) || constant(right))
-                && !(constant(left) && constant(right))
+            arithmetic && each(&[left, right])
         }
+        Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
+            ("decimal_average", [sum, ..]) => is_null_of_null(sum, counted),
+            ("decimal_add" | "decimal_subtract" | "decimal_multiply" | "decimal_divide", [left, right]) => {
+                each(&[left, right])
+            }
+            _ => false,
+        },
         _ => false,
     }
 }
