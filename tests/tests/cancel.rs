@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use serde_json::Value;
 use trireme_tests::cluster::{Cluster, Options, has_ended};
 use trireme_tests::wait_for;
 
@@ -13,6 +14,10 @@ const ENDLESS: [&str; 2] = [
     "SELECT count(*) AS n FROM (SELECT explode(sequence(1, 300000)) AS x) a \
      JOIN (SELECT explode(sequence(1, 300000)) AS x) b ON a.x * b.x % 1000003 > 1000010 + a.x",
 ];
+
+fn waits(job: &Value) -> bool {
+    job["phase"].as_str().is_some_and(|phase| phase.contains("waits for a slot"))
+}
 
 #[test]
 fn a_cancelled_query_gives_its_slot_to_the_job_that_waits() {
@@ -31,13 +36,17 @@ fn a_cancelled_query_gives_its_slot_to_the_job_that_waits() {
                 .is_some_and(|stages| !stages.is_empty())
                 .then(|| job["id"].as_str().unwrap().to_string())
         });
-        // All executors' slots are taken by now, or soon.
-        let loads = format!("t.next{at}");
-        let next = cluster.begin(&["load", "--table", &loads, "--source", "raw.a"]);
-        wait_for("a job that waits for a slot", || {
-            let job = cluster.jobs("load", &loads).into_iter().next()?;
-            assert!(!has_ended(&job), "it should wait: {job}");
-            job["phase"].as_str().is_some_and(|phase| phase.contains("waits for a slot")).then_some(())
+        // Loads that find a slot before the question has them all are done; the one behind them waits.
+        let mut begun = 0;
+        let (loads, next) = wait_for("a load that waits for a slot", || {
+            begun += 1;
+            let table = format!("t.next{at}_{begun}");
+            let client = cluster.begin(&["load", "--table", &table, "--source", "raw.a"]);
+            let job = wait_for("a load that waits or is done", || {
+                let job = cluster.jobs("load", &table).into_iter().next()?;
+                (waits(&job) || has_ended(&job)).then_some(job)
+            });
+            waits(&job).then_some((table, client))
         });
         cluster.json(&["jobs", "cancel", &id]).done();
         next.finish().done();

@@ -189,11 +189,13 @@ fn waiting_load(world: &mut World, source: &str) -> (String, String) {
 #[test]
 fn a_job_that_a_restarted_scheduler_finds_is_not_done_twice_and_goes_over_no_newer_one() {
     let mut world = World::new();
+    world.0.deliver("raw.c", "rows.ndjson", "{\"id\":3,\"v\":\"c\"}");
     assert!(world.does("load", "raw.b", &[]));
     let (done, done_record) = waiting_load(&mut world, "raw.a");
     world.0.add_executor();
     assert_eq!(world.0.ended(&done)["state"], "succeeded");
-    let (cancelled, cancelled_record) = waiting_load(&mut world, "raw.a");
+    // Of content that the table does not hold: else it would be done at once, without an executor.
+    let (cancelled, cancelled_record) = waiting_load(&mut world, "raw.c");
     world.0.json(&["jobs", "cancel", &cancelled]).done();
     world.0.add_executor();
     assert!(world.does("load", "raw.b", &[]));
