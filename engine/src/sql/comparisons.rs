@@ -45,7 +45,7 @@ impl Comparison {
         let is_interval = |t: &DataType| matches!(t, DataType::Interval(_) | DataType::Duration(_));
         if types.iter().any(is_interval) && types.iter().all(|t| is_interval(t) || t.is_null()) {
             let order = |expr: Expr, t: &DataType| if is_interval(t) { intervals::order(expr) } else { expr };
-            return self.planned(order(left, l), order(right, r), &DataType::Int64);
+            return self.planned(order(left, l), order(right, r), &DataType::Int64, types);
         }
         if let (Some(x), Some(y)) = (decimal_of(l), decimal_of(r))
             && l.is_decimal() | r.is_decimal()
@@ -55,9 +55,9 @@ impl Comparison {
             // Where a common decimal would lose digits both are cut to it, and NULL is what does not fit.
             let whole = |(p, s): (u8, i8)| i32::from(p) - i32::from(s);
             if whole(x).max(whole(y)) + i32::from(x.1.max(y.1)) > i32::from(DIGITS) {
-                return self.planned(cast(left, wide.clone()), cast(right, wide.clone()), &wide);
+                return self.planned(cast(left, wide.clone()), cast(right, wide.clone()), &wide, types);
             }
-            return self.planned(left, right, &wide);
+            return self.planned(left, right, &wide, types);
         }
         let (left, right) = (comparand(left, l, r), comparand(right, r, l));
         let common = match (l, r) {
@@ -68,23 +68,20 @@ impl Comparison {
             }
             _ => common_without_texts(types).unwrap_or_else(|| l.clone()),
         };
-        self.planned(left, right, &common)
+        self.planned(left, right, &common, types)
     }
 
-    fn planned(self, left: Expr, right: Expr, common: &DataType) -> Result<Expr> {
-        let (left, right) = if common.is_floating() {
-            match (zero(&left), zero(&right)) {
-                (true, _) => return Ok(self.turned().with_zero(right)),
-                (_, true) => return Ok(self.with_zero(left)),
-                _ => {
-                    let is_literal = |e: &Expr| matches!(e, Expr::Literal(..));
-                    if is_literal(&left) || is_literal(&right) { (left, right) } else { (normal(left), normal(right)) }
-                }
-            }
-        } else {
-            (left, right)
-        };
-        Ok(binary_expr(left, self.0, right))
+    fn planned(self, left: Expr, right: Expr, common: &DataType, [l, r]: &[DataType; 2]) -> Result<Expr> {
+        if !common.is_floating() {
+            return Ok(binary_expr(left, self.0, right));
+        }
+        if number(&left).is_some() && number(&right).is_none() {
+            return Ok(self.turned().with_number(right, left, r));
+        }
+        if number(&right).is_some() {
+            return Ok(self.with_number(left, right, l));
+        }
+        Ok(binary_expr(normal(left), self.0, normal(right)))
     }
 
     /// The same from right to left.
@@ -98,27 +95,49 @@ impl Comparison {
         })
     }
 
-    /// `value OP 0.0`: to Arrow -0.0 is less than 0.0, so the zero has the sign that takes both in, or leaves both out.
-    fn with_zero(self, value: Expr) -> Expr {
-        match self.0 {
-            Operator::Lt | Operator::GtEq => binary_expr(value, self.0, lit(-0.0f64)),
-            Operator::LtEq | Operator::Gt => binary_expr(value, self.0, lit(0.0f64)),
-            // A range of a column can be looked up in statistics.
-            Operator::Eq if matches!(value, Expr::Column(_)) => {
-                value.clone().gt_eq(lit(-0.0f64)).and(value.lt_eq(lit(0.0f64)))
+    /// `value OP number`, where a column stays bare: so it can be looked up in statistics.
+    fn with_number(self, value: Expr, literal: Expr, own: &DataType) -> Expr {
+        let is_zero = number(&literal) == Some(0.0);
+        let is_column = match &value {
+            Expr::Cast(cast) => matches!(*cast.expr, Expr::Column(_)),
+            other => matches!(other, Expr::Column(_)),
+        };
+        if own.is_floating() && !is_column {
+            return binary_expr(normal(value), self.0, if is_zero { lit(0.0f64) } else { literal });
+        }
+
+        // To Arrow -0.0 is less than 0.0: the zero has the sign that takes both in, or leaves both out.
+        let compared = match self.0 {
+            Operator::Lt | Operator::GtEq if is_zero => binary_expr(value.clone(), self.0, lit(-0.0f64)),
+            Operator::LtEq | Operator::Gt if is_zero => binary_expr(value.clone(), self.0, lit(0.0f64)),
+            Operator::Eq if is_zero && is_column => {
+                value.clone().gt_eq(lit(-0.0f64)).and(value.clone().lt_eq(lit(0.0f64)))
             }
-            _ => binary_expr(normal(value), self.0, lit(0.0f64)),
+            _ if is_zero => binary_expr(normal(value.clone()), self.0, lit(0.0f64)),
+            _ => binary_expr(value.clone(), self.0, literal),
+        };
+
+        // To Arrow a NaN with the sign bit is below all numbers, to Spark any NaN is above them.
+        let least = lit(f64::NEG_INFINITY);
+        match self.0 {
+            _ if !own.is_floating() => compared,
+            Operator::Lt | Operator::LtEq => compared.and(value.gt_eq(least)),
+            Operator::Gt | Operator::GtEq => compared.or(value.lt(least)),
+            _ => compared,
         }
     }
 }
 
-fn zero(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(ScalarValue::Float64(Some(v)), _) => *v == 0.0,
-        Expr::Literal(ScalarValue::Float32(Some(v)), _) => *v == 0.0,
-        Expr::Literal(ScalarValue::Int32(Some(0)) | ScalarValue::Int64(Some(0)), _) => true,
-        _ => false,
-    }
+/// A literal's number, if it is one.
+fn number(expr: &Expr) -> Option<f64> {
+    let value = match expr {
+        Expr::Literal(ScalarValue::Float64(Some(v)), _) => *v,
+        Expr::Literal(ScalarValue::Float32(Some(v)), _) => f64::from(*v),
+        Expr::Literal(ScalarValue::Int32(Some(v)), _) => f64::from(*v),
+        Expr::Literal(ScalarValue::Int64(Some(v)), _) => *v as f64,
+        _ => return None,
+    };
+    (!value.is_nan()).then_some(value)
 }
 
 /// A text takes the other's type, or both become doubles beside a decimal; numbers beside a boolean are compared with 0 and 1.

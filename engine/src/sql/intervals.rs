@@ -1,7 +1,8 @@
 //! Intervals: their parts, order and arithmetic.
 //!
 //! A literal is Arrow's months, days and nanoseconds, a difference of timestamps is a duration. Spark's have either months or microseconds, and a day
-//! in them is 24 hours.
+//! in them is 24 hours. A difference of dates is Spark's `interval day`, which counts days where it becomes a number: a duration in whole seconds
+//! ([`DAYS`]) is such a one, and nothing else is.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,7 +10,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, Decimal128Array, Int8Array, Int32Array, Int64Array, ListArray, PrimitiveArray},
     compute::cast as plain_cast,
     datatypes::{
-        DataType, Date32Type, DurationMicrosecondType, Float64Type, Int64Type, IntervalMonthDayNano,
+        DataType, Date32Type, DurationMicrosecondType, DurationSecondType, Float64Type, Int64Type, IntervalMonthDayNano,
         IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
     },
 };
@@ -22,9 +23,15 @@ use datafusion::{
 use super::{
     calls::{SparkPlanner, is_text},
     kernel::{Arguments, Kernel, wrong_call},
-    time::{calendar::DAY, zone::Zone},
+    time::{
+        calendar::{DAY, SECOND},
+        zone::Zone,
+    },
     types::{list_of, timestamp},
 };
+
+/// The type of Spark's `interval day`.
+pub(super) const DAYS: DataType = DataType::Duration(TimeUnit::Second);
 
 static ORDER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Kernel::function(
@@ -84,12 +91,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         Kernel::function(
             "date_difference",
             |types| Ok(types.to_vec()),
-            |_, _| Ok(DataType::Duration(TimeUnit::Microsecond)),
+            |_, _| Ok(DAYS),
             |arguments| {
                 let [left, right] =
                     [&arguments.arrays[0], &arguments.arrays[1]].map(|a| a.as_primitive::<Date32Type>());
-                let values = left.iter().zip(right).map(|(l, r)| Some((i64::from(l?) - i64::from(r?)) * DAY));
-                Ok(Arc::new(values.collect::<PrimitiveArray<DurationMicrosecondType>>()))
+                let values = left.iter().zip(right).map(|(l, r)| Some((i64::from(l?) - i64::from(r?)) * (DAY / SECOND)));
+                Ok(Arc::new(values.collect::<PrimitiveArray<DurationSecondType>>()))
             },
         ),
         Kernel::function(
@@ -241,11 +248,19 @@ pub(super) fn plan(
         (BinaryOperator::Plus | BinaryOperator::Minus, DataType::Date32, interval) if is_interval(interval) => {
             let has_time = match right {
                 Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.nanoseconds != 0,
-                _ => matches!(interval, DataType::Duration(_)),
+                _ => *interval == DataType::Duration(TimeUnit::Microsecond),
             };
+            let added = if *interval == DAYS { cast(right.clone(), months_days_nanos()) } else { right.clone() };
             let date = if has_time { cast(left.clone(), timestamp()) } else { left.clone() };
             let operator = if *op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
-            Ok(Some(binary_expr(date, operator, right.clone())))
+            Ok(Some(binary_expr(date, operator, added)))
+        }
+        (BinaryOperator::Plus | BinaryOperator::Minus, DataType::Timestamp(..), days) if *days == DAYS => {
+            let operator = if *op == BinaryOperator::Plus { Operator::Plus } else { Operator::Minus };
+            Ok(Some(binary_expr(left.clone(), operator, cast(right.clone(), months_days_nanos()))))
+        }
+        (BinaryOperator::Plus, days, DataType::Timestamp(..)) if *days == DAYS => {
+            plan(planner, op, right, left, [r, l])
         }
         (BinaryOperator::Plus | BinaryOperator::Minus, a, b) if is_interval(a) && is_interval(b) && a != b => {
             let wide = |expr: &Expr, t: &DataType| {

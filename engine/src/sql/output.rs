@@ -104,9 +104,10 @@ fn table_type(data_type: &DataType, column: &str) -> Result<DataType> {
             );
         }
         DataType::Duration(_) | DataType::Interval(_) => {
+            let unit = if *data_type == DataType::Duration(TimeUnit::Second) { "days" } else { "seconds" };
             return fail(
                 "an interval",
-                format!("take its seconds with CAST({} AS bigint), or AS double", quoted(column)),
+                format!("take its {unit} with CAST({} AS bigint), or AS double", quoted(column)),
             );
         }
         DataType::Null => {

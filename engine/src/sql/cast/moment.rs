@@ -13,9 +13,12 @@ use arrow::{
 use datafusion::common::Result;
 
 use super::{arrow_cast, number};
-use crate::sql::time::{
-    calendar::{DAY, SECOND},
-    zone::Zone,
+use crate::sql::{
+    intervals::DAYS,
+    time::{
+        calendar::{DAY, SECOND},
+        zone::Zone,
+    },
 };
 
 /// Casts a timestamp, date, duration or interval to anything but a text.
@@ -28,6 +31,10 @@ pub(super) fn from_moment(array: &ArrayRef, to: &DataType, session: Zone) -> Res
             match to {
                 DataType::Duration(_) => {
                     arrow_cast(&(Arc::new(micros.reinterpret_cast::<DurationMicrosecondType>()) as ArrayRef), to)
+                }
+                to if *array.data_type() == DAYS && to.is_numeric() => {
+                    let days: ArrayRef = Arc::new(micros.unary::<_, Int64Type>(|v| v / DAY));
+                    super::cast(&days, to, session)
                 }
                 to if to.is_integer() => seconds_as(&micros.unary::<_, Int64Type>(|v| v / SECOND), to),
                 to => fractional(&micros, to),

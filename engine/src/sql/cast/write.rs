@@ -9,9 +9,12 @@ use arrow::{
 use datafusion::common::Result;
 
 use super::{arrow_cast, cast, moment};
-use crate::sql::time::{
-    calendar::{DAY, SECOND, civil_from_days},
-    zone::Zone,
+use crate::sql::{
+    intervals::DAYS,
+    time::{
+        calendar::{DAY, SECOND, civil_from_days},
+        zone::Zone,
+    },
 };
 
 /// Casts values to texts.
@@ -35,6 +38,10 @@ pub(super) fn to_text(array: &ArrayRef, from: &DataType, session: Zone) -> Resul
             let clock = if zone.is_some() { session } else { Zone::UTC };
             let instants = moment::instants(array, clock)?;
             Ok(Arc::new(instants.iter().map(|v| v.map(|v| timestamp(v, clock))).collect::<StringArray>()))
+        }
+        days if *days == DAYS => {
+            let days = moment::durations(array)?;
+            Ok(Arc::new(days.iter().map(|v| v.map(|v| format!("INTERVAL '{}' DAY", v / DAY))).collect::<StringArray>()))
         }
         DataType::Duration(_) | DataType::Interval(_) => {
             Ok(Arc::new(moment::durations(array)?.iter().map(|v| v.map(interval)).collect::<StringArray>()))
@@ -63,6 +70,21 @@ pub(super) fn to_text(array: &ArrayRef, from: &DataType, session: Zone) -> Resul
                     .then(|| ("{", "}", fields.map(|field| field.is_valid(i).then(|| field.value(i))).collect()))
             }))
         }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let keys = cast(map.keys(), &DataType::Utf8, session)?;
+            let values = cast(map.values(), &DataType::Utf8, session)?;
+            let (keys, values) = (keys.as_string::<i32>(), values.as_string::<i32>());
+            let entry = |j: usize| {
+                let value = if values.is_valid(j) { values.value(j) } else { "null" };
+                format!("{} -> {value}", keys.value(j))
+            };
+            let entries: Vec<String> = (0..keys.len()).map(entry).collect();
+            Ok(join(map.len(), |i| {
+                let (start, end) = (map.offsets()[i] as usize, map.offsets()[i + 1] as usize);
+                map.is_valid(i).then(|| ("{", "}", entries[start..end].iter().map(|e| Some(e.as_str())).collect()))
+            }))
+        }
         _ => arrow_cast(array, &DataType::Utf8),
     }
 }
@@ -83,8 +105,8 @@ fn join<'a>(rows: usize, row: impl Fn(usize) -> Option<Row<'a>>) -> ArrayRef {
     Arc::new(out.finish())
 }
 
-/// Java's `Double.toString`, from Rust's shortest digits (`1.25e-7`): plain from 0.001 to 10 million, else `1.25E-7`.
-/// A number in scientific notation as Java writes a float.
+/// A number in scientific notation (Rust's shortest digits, `1.25e-7`) as Java's `Double.toString` writes it: plain from 0.001 to 10 million,
+/// else `1.25E-7`.
 pub(crate) fn float(scientific: &str) -> String {
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         return match scientific {

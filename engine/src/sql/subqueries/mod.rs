@@ -80,10 +80,19 @@ impl Flattener<'_> {
     fn filter(&self, filter: Filter) -> Result<LogicalPlan> {
         let schema = Arc::clone(filter.input.schema());
         let mut input = Arc::unwrap_or_clone(filter.input);
-        let mut conjuncts = Vec::new();
-        for conjunct in split_conjunction_owned(filter.predicate) {
-            conjuncts.push(self.conjunct(conjunct, &mut input)?);
+        // Subqueries are asked for rows that pass the other conditions only: comma joins would be whole products. What is drawn at random
+        // would be drawn twice.
+        let (first, conjuncts): (Vec<_>, Vec<_>) = split_conjunction_owned(filter.predicate)
+            .into_iter()
+            .partition(|conjunct| !has_subquery(conjunct) && !conjunct.is_volatile());
+        if let Some(first) = conjunction(first) {
+            input = LogicalPlan::Filter(Filter::try_new(first, Arc::new(input))?);
         }
+
+        let conjuncts = conjuncts
+            .into_iter()
+            .map(|conjunct| self.conjunct(conjunct, &mut input))
+            .collect::<Result<Vec<_>>>()?;
         let Some(predicate) = conjunction(conjuncts) else { return Ok(input) };
         let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
         restored(plan, &schema)

@@ -122,9 +122,12 @@ async fn intervals_are_sparks() {
     check(
         "UTC",
         &[
+            ("CAST(«DATE '2020-01-31'» - «DATE '2020-01-01'» AS string)", "INTERVAL '30' DAY string"),
+            ("CAST((«DATE '2020-01-31'» - «DATE '2020-01-01'») AS int)", "30 int"),
+            ("«DATE '2020-01-01'» + («DATE '2020-01-31'» - «DATE '2020-01-01'»)", "2020-01-31 date"),
             (
-                "CAST(«DATE '2020-01-31'» - «DATE '2020-01-01'» AS string)",
-                "INTERVAL '30 00:00:00' DAY TO SECOND string",
+                "«TIMESTAMP '2020-01-01 01:00:00'» - («DATE '2020-01-31'» - «DATE '2020-01-01'»)",
+                "2019-12-02T01:00:00Z timestamp",
             ),
             ("«DATE '2020-01-31'» - «DATE '2020-01-01'» > INTERVAL 29 days", "true boolean"),
             ("INTERVAL 24 hours = INTERVAL 1 day", "true boolean"),
