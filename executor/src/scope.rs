@@ -14,7 +14,9 @@ use datafusion::{
     common::{internal_err, tree_node::TreeNode},
     error::Result,
     execution::TaskContext,
-    physical_plan::{ExecutionPlan, ExecutionPlanProperties, metrics::MetricsSet, repartition::RepartitionExec},
+    physical_plan::{
+        ExecutionPlan, ExecutionPlanProperties, Partitioning, metrics::MetricsSet, repartition::RepartitionExec,
+    },
     prelude::SessionConfig,
 };
 use tokio::runtime::Handle;
@@ -73,9 +75,21 @@ impl ExecutionEngine for ScopedEngine {
 fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     let [input] = plan.children()[..] else { return internal_err!("a stage's writer has one input") };
     let partitions = input.output_partitioning().partition_count();
+    let deals = |by_keys: bool| {
+        input.exists(|node| {
+            let partitioning = node.downcast_ref::<RepartitionExec>().map(RepartitionExec::partitioning);
+            Ok(partitioning.is_some_and(|partitioning| matches!(partitioning, Partitioning::Hash(..)) == by_keys))
+        })
+    };
+    // Rows that are partitioned by keys within a task miss those of other tasks.
+    if deals(true)? {
+        let error = Error::new(Code::Internal, "a task partitions its own rows by keys, as if they were all");
+        return Err(error
+            .hint("this query can't be cut into tasks: write it in another way, and tell us of it")
+            .into());
+    }
     // Ballista writes several empty partitions as one that is dealt out.
-    let deals = input.exists(|node| Ok(node.is::<RepartitionExec>()))?;
-    if partitions > 1 && !deals {
+    if partitions > 1 && !deals(false)? {
         let error = Error::new(Code::Internal, format!("a task has {partitions} partitions instead of its own one"));
         return Err(error
             .hint("this query can't be cut into tasks: write it in another way, and tell us of it")

@@ -7,7 +7,8 @@
 //! | sort of the whole result | taken away when a part is optimized again, because no node above asks for its order | [`KeepExec`] above it |
 //! | join without an equality that gives rows of its left side (LEFT, FULL, semi, anti, mark) | each task gives the left side's rows that it found, or did not find, among its own rows of the right (upstream issues ballista 1055, datafusion 12454) | swapped where that is safe and small, else one task |
 //! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
-//! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
+//! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`Fences`]: no order goes through a union |
+//! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
 //! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
 //! | cross join, inner join without an equality | nothing: each pair is in the task of its right row | – |
@@ -20,42 +21,66 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     config::ConfigOptions,
+    physical_expr::{Distribution, Partitioning, PhysicalExpr},
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions, StatisticsArgs,
         coalesce_partitions::CoalescePartitionsExec,
         joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec},
         projection::ProjectionExec,
+        repartition::RepartitionExec,
         sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
         statistics::StatisticsContext,
         union::UnionExec,
+        windows::{BoundedWindowAggExec, WindowAggExec},
     },
 };
 
 use super::KeepExec;
 
-/// Puts a node that hides the order of rows above every union, so that what needs an order sorts above it, and not within its branches.
+/// Puts a node that hides the order of rows above every union, so that what needs an order sorts above it, and not within its branches; and below
+/// every window with a partition key that is constant, so that the key is in the order that the window gets: a task does not know that it is constant.
 #[derive(Debug)]
-pub(super) struct UnionFences;
+pub(super) struct Fences;
 
-impl PhysicalOptimizerRule for UnionFences {
+impl PhysicalOptimizerRule for Fences {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let fence = |node| Arc::new(KeepExec::without_order(node)) as Arc<dyn ExecutionPlan>;
         let fenced = plan.transform_up(|node| {
-            Ok(match node.is::<UnionExec>() {
-                true => Transformed::yes(Arc::new(KeepExec::without_order(node)) as Arc<dyn ExecutionPlan>),
-                false => Transformed::no(node),
-            })
+            if node.is::<UnionExec>() {
+                return Ok(Transformed::yes(fence(node)));
+            }
+            match (node.children().as_slice(), window_keys(&node)) {
+                ([input], Some(keys)) if keys.iter().any(|key| is_constant(key, input)) => {
+                    let input = fence((*input).clone());
+                    Ok(Transformed::yes(with_children(node, vec![input])?))
+                }
+                _ => Ok(Transformed::no(node)),
+            }
         });
         Ok(fenced?.data)
     }
 
     fn name(&self) -> &str {
-        "union_fences"
+        "fences"
     }
 
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// The keys by which a window's rows are partitioned.
+fn window_keys(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
+    let windows = match node.downcast_ref::<WindowAggExec>() {
+        Some(window) => window.window_expr(),
+        None => node.downcast_ref::<BoundedWindowAggExec>()?.window_expr(),
+    };
+    Some(windows.first()?.partition_by().to_vec())
+}
+
+fn is_constant(key: &Arc<dyn PhysicalExpr>, input: &Arc<dyn ExecutionPlan>) -> bool {
+    input.equivalence_properties().is_expr_constant(key).is_some()
 }
 
 /// A side of a join that is at most so large, in bytes, may be held by every task.
@@ -73,7 +98,30 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         }
         Ok(Transformed::no(node))
     });
-    keep_order(joined?.data)
+    tell_keys(keep_order(joined?.data)?)
+}
+
+/// Says by which keys rows are partitioned where no exchange is right below: that may be known only because columns are equal, which DataFusion
+/// forgets at a stage's end. It would then partition them again within a task, which has only some of them.
+fn tell_keys(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let told = plan.transform_up(|node| {
+        let mut changed = false;
+        let asked = node.input_distribution_requirements();
+        let children = node.children().into_iter().zip(asked.per_child_distributions()).map(|(child, asked)| {
+            let partitioning = child.output_partitioning();
+            let (Distribution::KeyPartitioned(keys), Partitioning::Hash(..)) = (asked, partitioning) else {
+                return child.clone();
+            };
+            if partitioning.partition_count() == 1 || child.is::<RepartitionExec>() {
+                return child.clone();
+            }
+            changed = true;
+            Arc::new(KeepExec::partitioned(child.clone(), keys.clone())) as Arc<dyn ExecutionPlan>
+        });
+        let children: Vec<_> = children.collect();
+        Ok(if changed { Transformed::yes(with_children(node, children)?) } else { Transformed::no(node) })
+    });
+    Ok(told?.data)
 }
 
 /// Puts a node that asks above what gives the whole result its order, wherever below projections and limits it is.

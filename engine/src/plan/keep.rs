@@ -6,7 +6,7 @@ use datafusion::{
     common::{Statistics, internal_err, tree_node::TreeNodeRecursion},
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements, PhysicalExpr},
+    physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements, Partitioning, PhysicalExpr},
     physical_plan::{
         ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
         ReplaceChildrenOptions,
@@ -26,6 +26,8 @@ pub struct KeepExec {
     input: Arc<dyn ExecutionPlan>,
     /// None: nothing is asked for, and the order of rows is not told.
     asked: Option<Asked>,
+    /// By which keys the rows are partitioned, where the input can't tell.
+    keys: Option<Vec<Arc<dyn PhysicalExpr>>>,
     properties: Arc<PlanProperties>,
 }
 
@@ -33,31 +35,51 @@ impl KeepExec {
     /// Keeps what this input gives now.
     pub fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         let asked = Asked::of(&input);
-        Self::asking(input, Some(asked))
+        Self::asking(input, Some(asked), None)
+    }
+
+    /// Keeps what this input gives now, and says that its rows are partitioned by these keys.
+    pub fn partitioned(input: Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        let asked = Asked::of(&input);
+        Self::asking(input, Some(asked), Some(keys))
     }
 
     /// Passes rows on, asks for nothing, and tells nothing of their order.
     pub fn without_order(input: Arc<dyn ExecutionPlan>) -> Self {
-        Self::asking(input, None)
+        Self::asking(input, None, None)
     }
 
-    fn asking(input: Arc<dyn ExecutionPlan>, asked: Option<Asked>) -> Self {
-        let properties = match asked {
-            Some(_) => input.properties().clone(),
-            None => Arc::new(PlanProperties::new(
+    fn asking(input: Arc<dyn ExecutionPlan>, asked: Option<Asked>, keys: Option<Vec<Arc<dyn PhysicalExpr>>>) -> Self {
+        let count = input.output_partitioning().partition_count();
+        let properties = match (&asked, &keys) {
+            (_, Some(keys)) => {
+                let properties = PlanProperties::clone(input.properties());
+                Arc::new(properties.with_partitioning(Partitioning::Hash(keys.clone(), count)))
+            }
+            (Some(_), None) => input.properties().clone(),
+            (None, None) => Arc::new(PlanProperties::new(
                 EquivalenceProperties::new(input.schema()),
                 input.output_partitioning().clone(),
                 input.pipeline_behavior(),
                 input.boundedness(),
             )),
         };
-        Self { input, asked, properties }
+        Self { input, asked, keys, properties }
+    }
+
+    fn hides_statistics(&self) -> bool {
+        self.asked.is_some() && self.keys.is_none()
     }
 }
 
 impl DisplayAs for KeepExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.asked.is_some() { "KeepExec" } else { "KeepExec: without order" })
+        match &self.keys {
+            Some(keys) => {
+                write!(f, "KeepExec: keys=[{}]", keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
+            None => f.write_str(if self.asked.is_some() { "KeepExec" } else { "KeepExec: without order" }),
+        }
     }
 }
 
@@ -103,7 +125,7 @@ impl ExecutionPlan for KeepExec {
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::asking(input, self.asked.clone()))),
+            (Some(input), true) => Ok(Arc::new(Self::asking(input, self.asked.clone(), self.keys.clone()))),
             _ => internal_err!("KeepExec has one child"),
         }
     }
@@ -117,12 +139,12 @@ impl ExecutionPlan for KeepExec {
     }
 
     fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
-        vec![if self.asked.is_some() { ChildStats::Skip } else { ChildStats::At(partition) }]
+        vec![if self.hides_statistics() { ChildStats::Skip } else { ChildStats::At(partition) }]
     }
 
     fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        Ok(match (&self.asked, inputs) {
-            (None, [input]) => input.clone(),
+        Ok(match inputs {
+            [input] if !self.hides_statistics() => input.clone(),
             _ => Arc::new(Statistics::new_unknown(&self.schema())),
         })
     }

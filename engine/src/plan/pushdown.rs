@@ -12,7 +12,7 @@ use datafusion::{
     physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions},
 };
 
-use super::distribute::UnionFences;
+use super::distribute::Fences;
 
 /// DataFusion's physical optimizer, with what plans need that are cut into stages later.
 pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
@@ -21,7 +21,7 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
         let (pushes, ensures) =
             (rule.name() == FilterPushdown::new().name(), rule.name() == EnsureRequirements::new().name());
         if ensures {
-            rules.push(Arc::new(UnionFences));
+            rules.push(Arc::new(Fences));
         }
         rules.push(if pushes { Arc::new(NamedPushdown { inner: rule }) } else { rule });
     }

@@ -98,6 +98,10 @@ fn null_of(data_type: &DataType) -> Result<Expr> {
 
 impl Call<'_> {
     pub(super) fn aggregate(&self, planned: &Expr) -> Result<Expr> {
+        // What is called by another of its names has that one as an alias.
+        if let Expr::Alias(alias) = planned {
+            return Ok(self.aggregate(&alias.expr)?.alias(alias.name.clone()));
+        }
         let mut expr = planned.clone();
         let Some((function, args, distinct)) = parts(&mut expr) else { return Ok(expr) };
         let name = function.name().to_string();
@@ -105,7 +109,14 @@ impl Call<'_> {
             && is_interval(&self.type_of(&first)?)
             && matches!(
                 name.as_str(),
-                "sum" | "try_sum" | "avg" | "try_avg" | "percentile" | "percentile_disc" | "percentile_approx"
+                "sum"
+                    | "try_sum"
+                    | "avg"
+                    | "try_avg"
+                    | "median"
+                    | "percentile"
+                    | "percentile_disc"
+                    | "percentile_approx"
             )
         {
             return self.of_intervals(&expr, &first, &name);
@@ -113,7 +124,8 @@ impl Call<'_> {
         if OF_DOUBLES.contains(&name.as_str()) {
             for arg in args {
                 let data_type = self.type_of(arg)?;
-                if is_text(&data_type) || data_type.is_decimal() || data_type.is_null() {
+                let becomes_double = is_text(&data_type) || data_type.is_decimal() || data_type.is_null();
+                if becomes_double || (name == "median" && data_type != DataType::Float64) {
                     *arg = self.cast(arg, &DataType::Float64)?;
                 }
             }
@@ -136,9 +148,16 @@ impl Call<'_> {
             }
             "sum" | "try_sum" => self.sum(&expr, argument, &data_type, name == "try_sum"),
             "avg" | "try_avg" => self.average(&expr, argument, &data_type),
-            "count" | "collect_set" if data_type.is_floating() && (distinct || name == "collect_set") => {
+            "count" if data_type.is_floating() && distinct => {
                 *args = vec![normal(argument)];
                 Ok(expr)
+            }
+            // In order: a set's own order would be another one on other tasks.
+            "collect_set" => {
+                if data_type.is_floating() {
+                    *args = vec![normal(argument)];
+                }
+                if data_type.is_nested() { Ok(expr) } else { self.function("sort_array", vec![expr]) }
             }
             _ => Ok(expr),
         }
@@ -160,7 +179,12 @@ impl Call<'_> {
             }
             Ok(call)
         };
-        self.function("interval_of", vec![asked("interval_months")?, asked("interval_micros")?])
+        // An average is rounded half up, a percentile is cut off.
+        let rounded = |part: &str| -> Result<Expr> {
+            let value = asked(part)?;
+            if matches!(name, "avg" | "try_avg") { self.function("round", vec![value]) } else { Ok(value) }
+        };
+        self.function("interval_of", vec![rounded("interval_months")?, rounded("interval_micros")?])
     }
 
     /// A sum that does not fit its type is NULL; Arrow's would wrap.

@@ -160,6 +160,12 @@ fn keyed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Aggregate(aggregate) => {
             let schema = Arc::clone(aggregate.input.schema());
             let is_key = |expr: &Expr| Ok::<_, DataFusionError>(is_float(expr, &schema)? && !is_normal(expr));
+            if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice()
+                && let Some(input) = with_normal(&aggregate.input, &sets.distinct_expr())?
+            {
+                let aggregate = Aggregate::try_new(Arc::new(input), aggregate.group_expr, aggregate.aggr_expr)?;
+                return Ok(Transformed::yes(LogicalPlan::Aggregate(aggregate)));
+            }
             let mut changed = false;
             let mut groups = Vec::with_capacity(aggregate.group_expr.len());
             for group in &aggregate.group_expr {
@@ -222,8 +228,45 @@ fn keyed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                 Ok(changed.update_data(|expr| name.restore(expr)))
             })
         }
+        LogicalPlan::Sort(mut sort) => {
+            let mut changed = false;
+            for key in sort.expr.iter_mut().map(|key| &mut key.expr) {
+                if is_float(key, sort.input.schema())? && !is_normal(key) {
+                    changed = true;
+                    *key = normal(key.clone());
+                }
+            }
+            let sort = LogicalPlan::Sort(sort);
+            Ok(if changed { Transformed::yes(sort) } else { Transformed::no(sort) })
+        }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// The rows with those of the keys made alike that are columns of floats, if there are such.
+fn with_normal(input: &LogicalPlan, keys: &[&Expr]) -> Result<Option<LogicalPlan>> {
+    let is_normal_already = |column: &Expr| match input {
+        LogicalPlan::Projection(node) => node
+            .expr
+            .iter()
+            .zip(node.schema.iter())
+            .any(|(expr, field)| *column == Expr::Column(Column::from(field)) && is_normal(expr)),
+        _ => false,
+    };
+    let mut changed = false;
+    let columns = input.schema().iter().map(|(relation, field)| {
+        let column = Expr::Column(Column::from((relation, field)));
+        if !field.data_type().is_floating() || !keys.contains(&&column) || is_normal_already(&column) {
+            return column;
+        }
+        changed = true;
+        normal(column).alias_qualified(relation.cloned(), field.name())
+    });
+    let columns: Vec<Expr> = columns.collect();
+    if !changed {
+        return Ok(None);
+    }
+    LogicalPlanBuilder::from(input.clone()).project(columns)?.build().map(Some)
 }
 
 fn is_float(expr: &Expr, schema: &DFSchema) -> Result<bool> {

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    DataType as SqlType, Expr, Function, FunctionArguments, GroupByExpr, GroupByWithModifier, OrderByKind, Query,
-    Select, SelectItem, SetExpr, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, DataType as SqlType, Expr, Function, FunctionArguments, GroupByExpr, GroupByWithModifier,
+    OrderByKind, Query, Select, SelectItem, SetExpr, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
-use super::syntax::{arguments_mut, call, name_of, take};
+use super::syntax::{arguments_mut, binary, call, name_of, number, take};
 use crate::error::{Code, Error, Result};
 
 /// Spells out a query's groups as DataFusion reads them.
@@ -18,6 +18,13 @@ pub(super) fn spell_out(query: &mut Query) -> Result<()> {
     if grouped.is_empty() {
         return Ok(());
     }
+    // Spark has no total of no rows; DataFusion gives one for the empty set.
+    let has_rows = binary(call("count", vec![number("1")]), BinaryOperator::Gt, number("0"));
+    select.having = Some(match select.having.take() {
+        Some(having) => binary(Expr::Nested(Box::new(having)), BinaryOperator::And, has_rows),
+        None => has_rows,
+    });
+
     let mut ids = Ids { grouped, depth: 0 };
     // Nothing breaks off.
     let _ = select.projection.visit(&mut ids);

@@ -10,8 +10,8 @@ use arrow::{
     array::{Array, ArrayRef, AsArray, Decimal128Array, Int8Array, Int32Array, Int64Array, ListArray, PrimitiveArray},
     compute::cast as plain_cast,
     datatypes::{
-        DataType, Date32Type, DurationMicrosecondType, DurationSecondType, Float64Type, Int64Type, IntervalMonthDayNano,
-        IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+        DataType, Date32Type, DurationMicrosecondType, DurationSecondType, Float64Type, Int64Type,
+        IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
     },
 };
 use datafusion::{
@@ -95,7 +95,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             |arguments| {
                 let [left, right] =
                     [&arguments.arrays[0], &arguments.arrays[1]].map(|a| a.as_primitive::<Date32Type>());
-                let values = left.iter().zip(right).map(|(l, r)| Some((i64::from(l?) - i64::from(r?)) * (DAY / SECOND)));
+                let values =
+                    left.iter().zip(right).map(|(l, r)| Some((i64::from(l?) - i64::from(r?)) * (DAY / SECOND)));
                 Ok(Arc::new(values.collect::<PrimitiveArray<DurationSecondType>>()))
             },
         ),

@@ -48,6 +48,7 @@ mod implicit;
 mod intervals;
 pub(crate) mod kernel;
 mod known_values;
+mod likes;
 mod median;
 mod mended;
 mod names;

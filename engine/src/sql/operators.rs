@@ -130,7 +130,7 @@ impl ExprPlanner for SparkPlanner {
             return match <[Expr; 2]>::try_from(args) {
                 Ok([value, target]) => {
                     let to = type_of(&target, schema)?;
-                    Ok(PlannerResult::Planned(cast(self.days(value, &to), &to)?))
+                    Ok(PlannerResult::Planned(cast(value, &to)?))
                 }
                 Err(_) => Err(wrong_call("a cast has a value and a type")),
             };
@@ -158,16 +158,6 @@ impl ExprPlanner for SparkPlanner {
 }
 
 impl SparkPlanner {
-    /// A difference of dates that becomes a number counts days, one of timestamps seconds.
-    fn days(&self, value: Expr, to: &DataType) -> Expr {
-        match (&value, self.functions.get("date_diff")) {
-            (Expr::ScalarFunction(call), Some(date_diff)) if call.name() == "date_difference" && to.is_numeric() => {
-                date_diff.call(call.args.clone())
-            }
-            _ => value,
-        }
-    }
-
     /// `/` gives a double of integers, `%` and `DIV` stay integers, and a zero divisor gives NULL.
     fn divide(&self, op: &BinaryOperator, left: Expr, right: Expr, types: [DataType; 2]) -> Result<Expr> {
         let (mut left, mut right) = (left, right);

@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::{
         AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
         Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
         LambdaFunction, LimitClause, NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select,
-        SelectItem, SetExpr, Spanned, TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut,
-        VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
+        SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan,
+        VisitMut, VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
@@ -21,9 +21,9 @@ use super::{
     calls::{CAST, INT, NAMES, STRICT_CAST},
     functions, grouping,
     implicit::casts_arguments,
-    known_values, names, natural, set_operations, suggest,
+    known_values, likes, names, natural, set_operations, suggest,
     syntax::{
-        arguments_mut, binary, call, cast, double, field, int_of, is_distinct, marked, name_of, not, number, number_of,
+        arguments_mut, binary, call, cast, field, int_of, is_distinct, marked, name_of, not, number, number_of,
         place_holder, rename, set_arguments, take, text, unmark,
     },
     typed, using,
@@ -176,7 +176,12 @@ impl VisitorMut for Rewriter<'_> {
                 let matches = marked("regexp_like", vec![place_holder(), take(value), take(pattern)]);
                 *expr = if *negated { not(matches) } else { matches };
             }
-            Expr::Like { expr: value, .. } | Expr::ILike { expr: value, .. } => {
+            Expr::Like { expr: value, pattern, escape_char, .. }
+            | Expr::ILike { expr: value, pattern, escape_char, .. } => {
+                let place = (self.place)(pattern.span());
+                if let Err(error) = likes::with_backslashes(pattern, escape_char, &place) {
+                    return ControlFlow::Break(error);
+                }
                 **value = marked("string", vec![place_holder(), take(value)]);
             }
             Expr::Substring { expr: value, substring_from: Some(from), substring_for, .. } => {
@@ -261,8 +266,10 @@ impl VisitorMut for Rewriter<'_> {
     }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        set_operations::arms_as_queries(&mut query.body);
         functions::selects::rewrite_order(query);
         if let SetExpr::Select(select) = query.body.as_mut() {
+            name_relations(select);
             natural::wrap(select);
         }
         match using::spell_out(query).and_then(|()| grouping::spell_out(query)) {
@@ -327,6 +334,20 @@ impl Rewriter<'_> {
         match suggest::nearest(plain, self.known.iter().map(String::as_str)) {
             Some(nearest) => Err(error.hint(format!("did you mean `{nearest}`?"))),
             None => Err(error.hint("functions are Spark SQL's; `trireme sql --functions` lists those that there are")),
+        }
+    }
+}
+
+/// Subqueries without a name that are joined get one each, or their columns could not be told from each other.
+fn name_relations(select: &mut Select) {
+    let is_join = select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty());
+    let relations = select.from.iter_mut().flat_map(|from| {
+        std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation))
+    });
+    for (at, relation) in relations.enumerate().filter(|_| is_join) {
+        if let TableFactor::Derived { alias: alias @ None, .. } = relation {
+            let name = Ident::new(format!("__trireme_relation_{at}"));
+            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
         }
     }
 }
@@ -435,7 +456,6 @@ fn spell_out(expr: &mut Expr) {
             };
             set_arguments(function, vec![case]);
         }
-        ("median", 1) => set_arguments(function, vec![double(args.remove(0))]),
         ("percentile_cont" | "percentile_disc", 1) if function.within_group.len() == 1 => {
             let order = function.within_group.remove(0);
             let percentage = args.remove(0);

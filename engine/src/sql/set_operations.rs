@@ -80,6 +80,24 @@ fn plan(body: SetExpr, context: &mut dyn RelationPlannerContext) -> Result<Logic
     }
 }
 
+/// Makes a query of each SELECT between set operators: what is spelled out of a query then is of those, too.
+pub(super) fn arms_as_queries(body: &mut SetExpr) {
+    let SetExpr::SetOperation { left, right, .. } = body else { return };
+    for arm in [left, right] {
+        match arm.as_mut() {
+            SetExpr::Select(_) => {
+                let select = std::mem::replace(arm.as_mut(), SetExpr::Values(no_values()));
+                **arm = SetExpr::Query(Box::new(query_of(select)));
+            }
+            operation => arms_as_queries(operation),
+        }
+    }
+}
+
+fn no_values() -> Values {
+    Values { explicit_row: false, value_keyword: false, rows: vec![] }
+}
+
 fn combined(op: &SetOperator, left: LogicalPlan, right: LogicalPlan, all: bool) -> Result<LogicalPlan> {
     match op {
         SetOperator::Intersect => LogicalPlanBuilder::intersect(left, right, all),

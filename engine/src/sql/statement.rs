@@ -1,8 +1,10 @@
 //! One read-only statement: parsing, what it may be, which tables it reads.
 
+use std::collections::HashSet;
+
 use datafusion::sql::sqlparser::{
     ast::{
-        DescribeAlias, Expr, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+        DescribeAlias, Expr, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
         Statement as SqlStatement,
     },
     keywords::Keyword,
@@ -125,7 +127,7 @@ fn select(sql: &str, file: &str, written: &Query) -> Result<ReadQuery> {
     // Spark's names do not depend on case, not even in backticks; DataFusion's do, there.
     let mut tokens = tokens(sql, file)?;
     let spellings = fold(&mut tokens);
-    let query = match parse_one(&tokens, file)? {
+    let mut query = match parse_one(&tokens, file)? {
         SqlStatement::Query(query) => query,
         SqlStatement::Explain { statement, .. } => match *statement {
             SqlStatement::Query(query) => query,
@@ -133,6 +135,7 @@ fn select(sql: &str, file: &str, written: &Query) -> Result<ReadQuery> {
         },
         other => return Err(not_a_select(&other, file)),
     };
+    tell_apart(&mut query.body);
     let names = first_select(&written.body).map(output_names).unwrap_or_default();
     Ok(ReadQuery { query, names, spellings })
 }
@@ -314,6 +317,26 @@ fn first_select(body: &SetExpr) -> Option<&Select> {
         SetExpr::Query(query) => first_select(&query.body),
         SetExpr::SetOperation { left, .. } => first_select(left),
         _ => None,
+    }
+}
+
+/// Two spellings of one expression are two columns: the later one gets a name that the planner can tell from the first.
+fn tell_apart(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            let mut seen = HashSet::new();
+            for (at, item) in select.projection.iter_mut().enumerate() {
+                let SelectItem::UnnamedExpr(expr) = item else { continue };
+                let is_new = seen.insert(expr.to_string());
+                if natural_name(expr).is_none() && !is_json_tuple(expr) && !is_new {
+                    let alias = Ident::with_quote('`', format!("__trireme_item_{at}"));
+                    *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+                }
+            }
+        }
+        SetExpr::Query(query) => tell_apart(&mut query.body),
+        SetExpr::SetOperation { left, .. } => tell_apart(left),
+        _ => {}
     }
 }
 

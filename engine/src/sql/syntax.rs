@@ -2,11 +2,10 @@
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CastKind, DataType as SqlType, DictionaryField, DuplicateTreatment,
-        ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-        GroupByExpr, Ident, ObjectName, Select, SelectFlavor, SelectItem, SetExpr, Spanned, Subscript, TableFactor,
-        TableWithJoins, UnaryOperator, Value, ValueWithSpan, WildcardAdditionalOptions,
-        helpers::attached_token::AttachedToken,
+        AccessExpr, BinaryOperator, CastKind, DataType as SqlType, DictionaryField, DuplicateTreatment, Expr, Function,
+        FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
+        SelectFlavor, SelectItem, SetExpr, Spanned, Subscript, TableFactor, TableWithJoins, UnaryOperator, Value,
+        ValueWithSpan, WildcardAdditionalOptions, helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
@@ -135,10 +134,6 @@ pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
 
 pub(super) fn cast(expr: Expr, data_type: SqlType) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(expr), data_type, array: false, format: None }
-}
-
-pub(super) fn double(expr: Expr) -> Expr {
-    cast(expr, SqlType::Double(ExactNumberInfo::None))
 }
 
 /// `SELECT * FROM ?`; the relation is to be put in.

@@ -145,6 +145,9 @@ impl Call<'_> {
                     doubles.push(match data_type {
                         decimal if decimal.is_decimal() && to == DataType::Float64 => double(arg.clone()),
                         text if text.is_decimal() || is_text(&text) => self.cast(arg, &to)?,
+                        interval if is_interval(&interval) && matches!(name, "sign" | "signum" | "width_bucket") => {
+                            self.cast(&order(arg.clone()), &to)?
+                        }
                         _ => arg.clone(),
                     });
                 }

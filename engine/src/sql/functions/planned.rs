@@ -150,6 +150,9 @@ impl Call<'_> {
             ("concat", parts) => self.concat(parts),
             ("reverse", [value]) => match self.type_of(value)? {
                 DataType::List(_) | DataType::LargeList(_) => self.function("array_reverse", args.to_vec()),
+                DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+                    Err(wrong_call("`reverse` takes a text or an array, not bytes; decode() them first"))
+                }
                 _ => self.function("reverse", vec![self.cast(value, &DataType::Utf8)?]),
             },
             _ => return Ok(None),

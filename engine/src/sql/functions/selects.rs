@@ -81,6 +81,20 @@ fn windows(select: &mut Select) {
         });
         let mut names = WindowNames { window };
         for item in &mut select.projection {
+            // It keeps its name.
+            if let SelectItem::UnnamedExpr(expr) = item {
+                let alias = match &*expr {
+                    Expr::CompoundIdentifier(parts) if parts.len() == 2 && is_window(&parts[0]) => {
+                        Some(parts[1].clone())
+                    }
+                    Expr::Identifier(name) if is_window(name) => Some(name.clone()),
+                    call if *call == names.window => Some(Ident::new("window")),
+                    _ => None,
+                };
+                if let Some(alias) = alias {
+                    *item = SelectItem::ExprWithAlias { expr: take(expr), alias };
+                }
+            }
             let _ = item.visit(&mut names);
         }
         if let Some(having) = &mut select.having {
@@ -151,6 +165,10 @@ fn only_name(from: &[TableWithJoins]) -> Option<Ident> {
     }
 }
 
+fn is_window(name: &Ident) -> bool {
+    name.value.eq_ignore_ascii_case("window")
+}
+
 /// Puts the call where `window` stands.
 struct WindowNames {
     window: Expr,
@@ -160,7 +178,6 @@ impl VisitorMut for WindowNames {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let is_window = |name: &Ident| name.value.eq_ignore_ascii_case("window");
         match expr {
             Expr::Identifier(name) if is_window(name) => *expr = self.window.clone(),
             Expr::CompoundIdentifier(parts) if parts.len() == 2 && is_window(&parts[0]) => {

@@ -89,10 +89,8 @@ impl Flattener<'_> {
             input = LogicalPlan::Filter(Filter::try_new(first, Arc::new(input))?);
         }
 
-        let conjuncts = conjuncts
-            .into_iter()
-            .map(|conjunct| self.conjunct(conjunct, &mut input))
-            .collect::<Result<Vec<_>>>()?;
+        let conjuncts =
+            conjuncts.into_iter().map(|conjunct| self.conjunct(conjunct, &mut input)).collect::<Result<Vec<_>>>()?;
         let Some(predicate) = conjunction(conjuncts) else { return Ok(input) };
         let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
         restored(plan, &schema)
