@@ -52,7 +52,7 @@ impl ExecutionEngine for ScopedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
-        check_is_one_partition(&plan)?;
+        check_is_one_partition(&plan, &global_output_partition_ids)?;
         let partitions = global_output_partition_ids.clone();
         let scope = TaskScope { cancel: CancellationToken::new(), partitions };
         let plan = watched(plan, &scope.cancel)?;
@@ -72,7 +72,7 @@ impl ExecutionEngine for ScopedEngine {
 /// An error if a task would run more than the one partition that is its own: rows would come twice, once from every task.
 ///
 /// Ballista takes the other partitions out of a task's plan (`restrict_plan_to_partitions`), but leaves what it can't take out, without a word.
-fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>, own: &[usize]) -> Result<()> {
     let [input] = plan.children()[..] else { return internal_err!("a stage's writer has one input") };
     let partitions = input.output_partitioning().partition_count();
     let deals = |by_keys: bool| {
@@ -81,8 +81,8 @@ fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
             Ok(partitioning.is_some_and(|partitioning| matches!(partitioning, Partitioning::Hash(..)) == by_keys))
         })
     };
-    // Rows that are partitioned by keys within a task miss those of other tasks.
-    if deals(true)? {
+    // Rows that are partitioned by keys within a task miss those of other tasks; a stage of one task has no others.
+    if own.iter().any(|partition| *partition > 0) && deals(true)? {
         let error = Error::new(Code::Internal, "a task partitions its own rows by keys, as if they were all");
         return Err(error
             .hint("this query can't be cut into tasks: write it in another way, and tell us of it")

@@ -7,11 +7,12 @@
 //! | sort of the whole result | taken away when a part is optimized again, because no node above asks for its order | [`KeepExec`] above it |
 //! | join without an equality that gives rows of its left side (LEFT, FULL, semi, anti, mark) | each task gives the left side's rows that it found, or did not find, among its own rows of the right (upstream issues ballista 1055, datafusion 12454) | swapped where that is safe and small, else one task |
 //! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
+//! | cross join | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
 //! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`Fences`]: no order goes through a union |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
 //! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
-//! | cross join, inner join without an equality | nothing: each pair is in the task of its right row | – |
+//! | inner join without an equality | nothing: each pair is in the task of its right row | – |
 
 use std::sync::Arc;
 
@@ -92,8 +93,8 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
             return whole_sides(join, &node);
         }
-        let join = node.is::<HashJoinExec>() || node.is::<CrossJoinExec>();
-        if join && node.output_ordering().is_some() {
+        let counts_on_order = node.is::<HashJoinExec>() && node.output_ordering().is_some();
+        if counts_on_order || node.is::<CrossJoinExec>() {
             return Ok(Transformed::yes(fixed_sides(node)?));
         }
         Ok(Transformed::no(node))

@@ -3,13 +3,17 @@
 use std::{collections::HashSet, sync::Arc};
 
 use datafusion::{
-    common::Result,
+    common::{Result, tree_node::TreeNode},
     config::ConfigOptions,
+    physical_expr::expressions::LambdaExpr,
     physical_optimizer::{
         PhysicalOptimizerRule, ensure_requirements::EnsureRequirements, filter_pushdown::FilterPushdown,
-        optimizer::PhysicalOptimizer,
+        optimizer::PhysicalOptimizer, projection_pushdown::ProjectionPushdown,
     },
-    physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions},
+    physical_plan::{
+        ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions,
+        joins::{HashJoinExec, NestedLoopJoinExec},
+    },
 };
 
 use super::distribute::Fences;
@@ -23,9 +27,44 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
         if ensures {
             rules.push(Arc::new(Fences));
         }
-        rules.push(if pushes { Arc::new(NamedPushdown { inner: rule }) } else { rule });
+        rules.push(match rule.name() {
+            _ if pushes => Arc::new(NamedPushdown { inner: rule }),
+            name if name == ProjectionPushdown::new().name() => Arc::new(LambdaPushdown { inner: rule }),
+            _ => rule,
+        });
     }
     rules
+}
+
+/// Pushes projections down, but for plans whose joins have lambdas in their conditions.
+///
+/// DataFusion 55 takes parts of such a condition out into a projection below the join, and leaves a lambda's variable the number that it had in the
+/// condition: it is then read from a column (`Field of physical LambdaVariable … doesn't match`).
+#[derive(Debug)]
+struct LambdaPushdown {
+    inner: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
+}
+
+impl PhysicalOptimizerRule for LambdaPushdown {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let has_lambda = |node: &Arc<dyn ExecutionPlan>| {
+            let filter = match node.downcast_ref::<NestedLoopJoinExec>() {
+                Some(join) => join.filter(),
+                None => node.downcast_ref::<HashJoinExec>().and_then(HashJoinExec::filter),
+            };
+            let Some(filter) = filter else { return Ok(false) };
+            filter.expression().exists(|expr| Ok(expr.is::<LambdaExpr>()))
+        };
+        if plan.exists(has_lambda)? { Ok(plan) } else { self.inner.optimize(plan, config) }
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn schema_check(&self) -> bool {
+        self.inner.schema_check()
+    }
 }
 
 /// Pushes filters down within the parts of a plan in which no two columns of a node have one name.

@@ -11,7 +11,7 @@ use arrow::{
 };
 use datafusion::{
     common::{
-        Column, DFSchema, DataFusionError, Result,
+        Column, DFSchema, DataFusionError, JoinConstraint, Result,
         tree_node::{Transformed, TreeNode},
     },
     config::ConfigOptions,
@@ -203,6 +203,10 @@ fn keyed(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                     changed = true;
                     (*l, *r) = (normal(l.clone()), normal(r.clone()));
                 }
+            }
+            if changed {
+                // USING is of columns only; by now nobody asks for the names that it hides.
+                join.join_constraint = JoinConstraint::On;
             }
             let join = LogicalPlan::Join(join);
             Ok(if changed { Transformed::yes(join) } else { Transformed::no(join) })

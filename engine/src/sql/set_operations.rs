@@ -254,6 +254,7 @@ pub(super) fn wrap(query: &mut Query) {
 fn name_columns(body: &mut SetExpr, first: bool) {
     match body {
         SetExpr::Select(select) if !first => alias_items(select),
+        SetExpr::Query(query) if query.order_by.is_none() => name_columns(&mut query.body, first),
         SetExpr::SetOperation { left, right, .. } => {
             name_columns(left, first);
             name_columns(right, false);
