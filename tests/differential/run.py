@@ -253,7 +253,7 @@ class Run:
                 cluster.stop()
         print(f"seed {self.seed}, {time.time() - started:.0f} s: {dict(self.counts)}")
         for kind, count in self.errors.most_common(self.arguments.errors):
-            print(f"{count:6} {kind}\n       {self.examples[kind][:300]}")
+            print(f"{count:6} {kind}\n       {self.examples[kind][:4000]}")
         return 1 if self.findings else 0
 
 

@@ -40,7 +40,8 @@ use datafusion::{
 use super::KeepExec;
 
 /// Puts a node that hides the order of rows above every union, so that what needs an order sorts above it, and not within its branches; and below
-/// every window with a partition key that is constant, so that the key is in the order that the window gets: a task does not know that it is constant.
+/// every window with a partition key that is constant, or equal to another one, so that the key is in the order that the window gets: a task does not
+/// know that it tells nothing apart.
 #[derive(Debug)]
 pub(super) struct Fences;
 
@@ -52,7 +53,7 @@ impl PhysicalOptimizerRule for Fences {
                 return Ok(Transformed::yes(fence(node)));
             }
             match (node.children().as_slice(), window_keys(&node)) {
-                ([input], Some(keys)) if keys.iter().any(|key| is_constant(key, input)) => {
+                ([input], Some(keys)) if tells_nothing_apart(&keys, input) => {
                     let input = fence((*input).clone());
                     Ok(Transformed::yes(with_children(node, vec![input])?))
                 }
@@ -80,8 +81,12 @@ fn window_keys(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<Arc<dyn PhysicalExpr
     Some(windows.first()?.partition_by().to_vec())
 }
 
-fn is_constant(key: &Arc<dyn PhysicalExpr>, input: &Arc<dyn ExecutionPlan>) -> bool {
-    input.equivalence_properties().is_expr_constant(key).is_some()
+/// Whether one of the keys is constant, or equal to another one.
+fn tells_nothing_apart(keys: &[Arc<dyn PhysicalExpr>], input: &Arc<dyn ExecutionPlan>) -> bool {
+    let known = input.equivalence_properties();
+    let classes: Vec<_> = keys.iter().map(|key| known.eq_group().normalize_expr(key.clone())).collect();
+    keys.iter().any(|key| known.is_expr_constant(key).is_some())
+        || classes.iter().enumerate().any(|(at, class)| classes[..at].contains(class))
 }
 
 /// A side of a join that is at most so large, in bytes, may be held by every task.

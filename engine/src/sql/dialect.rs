@@ -6,7 +6,7 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::{
-    ast::{BinaryOperator, Expr, Interval, TrimWhereField, Value, ValueWithSpan},
+    ast::{BinaryOperator, Expr, Interval, TrimWhereField, UnaryOperator, Value, ValueWithSpan},
     dialect::{DatabricksDialect, Dialect, Precedence},
     keywords::Keyword,
     parser::{Parser, ParserError},
@@ -140,6 +140,11 @@ impl Dialect for SparkDialect {
         if let Some(trim) = parse_trim(parser) {
             return Some(trim);
         }
+        if is_not_exists_call(parser) {
+            parser.next_token();
+            let called = parser.parse_subexpr(self.prec_value(Precedence::UnaryNot));
+            return Some(called.map(|expr| Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(expr) }));
+        }
         let is_interval = matches!(&first, Token::Word(word) if word.keyword == Keyword::INTERVAL);
         let has_value = matches!(second, Token::Number(..) | Token::SingleQuotedString(_) | Token::Minus | Token::Plus);
         (is_interval && has_value).then(|| parse_interval(parser))
@@ -214,6 +219,18 @@ fn parse_predicate(parser: &mut Parser, expr: &Expr) -> Option<Result<Expr, Pars
         }
         _ => None,
     }
+}
+
+/// Whether `NOT exists(xs, x -> …)` follows: sqlparser takes every `NOT EXISTS` for that of a subquery.
+fn is_not_exists_call(parser: &Parser) -> bool {
+    let is = |token: &Token, keyword: Keyword| matches!(token, Token::Word(word) if word.keyword == keyword);
+    let [not, exists, bracket, next] = parser.peek_tokens();
+    let is_query = [Keyword::SELECT, Keyword::WITH, Keyword::FROM, Keyword::VALUES].iter().any(|word| is(&next, *word));
+    is(&not, Keyword::NOT)
+        && is(&exists, Keyword::EXISTS)
+        && bracket == Token::LParen
+        && next != Token::LParen
+        && !is_query
 }
 
 /// The patterns after `LIKE ANY`, each as a LIKE of its own.
