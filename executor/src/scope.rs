@@ -7,6 +7,7 @@ use std::{
 
 use ballista_core::{
     JobId,
+    execution_plans::ShuffleReaderExec,
     serde::protobuf::{RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport},
 };
 use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
@@ -15,7 +16,9 @@ use datafusion::{
     error::Result,
     execution::TaskContext,
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, Partitioning, metrics::MetricsSet, repartition::RepartitionExec,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec,
+        empty::EmptyExec, metrics::MetricsSet, placeholder_row::PlaceholderRowExec, repartition::RepartitionExec,
+        sorts::sort_preserving_merge::SortPreservingMergeExec,
     },
     prelude::SessionConfig,
 };
@@ -75,27 +78,39 @@ impl ExecutionEngine for ScopedEngine {
 fn check_is_one_partition(plan: &Arc<dyn ExecutionPlan>, own: &[usize]) -> Result<()> {
     let [input] = plan.children()[..] else { return internal_err!("a stage's writer has one input") };
     let partitions = input.output_partitioning().partition_count();
-    let deals = |by_keys: bool| {
-        input.exists(|node| {
-            let partitioning = node.downcast_ref::<RepartitionExec>().map(RepartitionExec::partitioning);
-            Ok(partitioning.is_some_and(|partitioning| matches!(partitioning, Partitioning::Hash(..)) == by_keys))
-        })
-    };
-    // Rows that are partitioned by keys within a task miss those of other tasks; a stage of one task has no others.
-    if own.iter().any(|partition| *partition > 0) && deals(true)? {
+    // Rows that are partitioned by keys within a task may miss those of other tasks; a stage of one task has no others.
+    let deals_some = input.exists(|node| {
+        let exchange = node.downcast_ref::<RepartitionExec>();
+        Ok(exchange.is_some_and(|exchange| {
+            matches!(exchange.partitioning(), Partitioning::Hash(..)) && has_some_rows_only(exchange.input())
+        }))
+    });
+    if own.iter().any(|partition| *partition > 0) && deals_some? {
         let error = Error::new(Code::Internal, "a task partitions its own rows by keys, as if they were all");
         return Err(error
             .hint("this query can't be cut into tasks: write it in another way, and tell us of it")
             .into());
     }
     // Ballista writes several empty partitions as one that is dealt out.
-    if partitions > 1 && !deals(false)? {
+    if partitions > 1 && !input.exists(|node| Ok(node.is::<RepartitionExec>()))? {
         let error = Error::new(Code::Internal, format!("a task has {partitions} partitions instead of its own one"));
         return Err(error
             .hint("this query can't be cut into tasks: write it in another way, and tell us of it")
             .into());
     }
     Ok(())
+}
+
+/// Whether a task's plan may have only a part of what the stage has here: what reads one partition of many, and does not collect them all.
+fn has_some_rows_only(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    if plan.is::<SortPreservingMergeExec>() || plan.is::<CoalescePartitionsExec>() {
+        return false;
+    }
+    if plan.children().is_empty() {
+        let reads_all = plan.downcast_ref::<ShuffleReaderExec>().is_some_and(|reader| reader.broadcast);
+        return !(reads_all || plan.is::<EmptyExec>() || plan.is::<PlaceholderRowExec>());
+    }
+    plan.children().into_iter().any(has_some_rows_only)
 }
 
 #[derive(Debug)]

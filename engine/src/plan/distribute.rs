@@ -8,7 +8,7 @@
 //! | join without an equality that gives rows of its left side (LEFT, FULL, semi, anti, mark) | each task gives the left side's rows that it found, or did not find, among its own rows of the right (upstream issues ballista 1055, datafusion 12454) | swapped where that is safe and small, else one task |
 //! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
 //! | cross join | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
-//! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`Fences`]: no order goes through a union |
+//! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
 //! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
@@ -22,7 +22,9 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     config::ConfigOptions,
-    physical_expr::{Distribution, Partitioning, PhysicalExpr},
+    physical_expr::{
+        Distribution, Partitioning, PhysicalExpr, expressions::Column, utils::collect_columns, window::WindowExpr,
+    },
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions, StatisticsArgs,
@@ -39,32 +41,23 @@ use datafusion::{
 
 use super::KeepExec;
 
-/// Puts a node that hides the order of rows above every union, so that what needs an order sorts above it, and not within its branches; and below
-/// every window with a partition key that is constant, or equal to another one, so that the key is in the order that the window gets: a task does not
-/// know that it tells nothing apart.
+/// Puts a node that hides the order of rows above every union, so that what needs an order sorts above it, and not within its branches.
 #[derive(Debug)]
-pub(super) struct Fences;
+pub(super) struct UnionFences;
 
-impl PhysicalOptimizerRule for Fences {
+impl PhysicalOptimizerRule for UnionFences {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let fence = |node| Arc::new(KeepExec::without_order(node)) as Arc<dyn ExecutionPlan>;
         let fenced = plan.transform_up(|node| {
-            if node.is::<UnionExec>() {
-                return Ok(Transformed::yes(fence(node)));
-            }
-            match (node.children().as_slice(), window_keys(&node)) {
-                ([input], Some(keys)) if tells_nothing_apart(&keys, input) => {
-                    let input = fence((*input).clone());
-                    Ok(Transformed::yes(with_children(node, vec![input])?))
-                }
-                _ => Ok(Transformed::no(node)),
-            }
+            Ok(match node.is::<UnionExec>() {
+                true => Transformed::yes(fence(node)),
+                false => Transformed::no(node),
+            })
         });
         Ok(fenced?.data)
     }
 
     fn name(&self) -> &str {
-        "fences"
+        "union_fences"
     }
 
     fn schema_check(&self) -> bool {
@@ -72,21 +65,74 @@ impl PhysicalOptimizerRule for Fences {
     }
 }
 
-/// The keys by which a window's rows are partitioned.
-fn window_keys(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
-    let windows = match node.downcast_ref::<WindowAggExec>() {
-        Some(window) => window.window_expr(),
-        None => node.downcast_ref::<BoundedWindowAggExec>()?.window_expr(),
-    };
-    Some(windows.first()?.partition_by().to_vec())
+/// Below every window that is not fed by a sort by all of its partition keys: a node that hides the order of rows, and so makes one.
+///
+/// DataFusion leaves keys out of a sort that are constant, equal to another one or in order for another reason, and forgets the reason where the plan
+/// is cut or sent: the window then fails (`Expects PARTITION BY expression to be ordered`). Runs after the rule that makes the sorts, and has it run again.
+#[derive(Debug)]
+pub(super) struct WindowFences {
+    pub(super) sorts: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
 }
 
-/// Whether one of the keys is constant, or equal to another one.
-fn tells_nothing_apart(keys: &[Arc<dyn PhysicalExpr>], input: &Arc<dyn ExecutionPlan>) -> bool {
-    let known = input.equivalence_properties();
-    let classes: Vec<_> = keys.iter().map(|key| known.eq_group().normalize_expr(key.clone())).collect();
-    keys.iter().any(|key| known.is_expr_constant(key).is_some())
-        || classes.iter().enumerate().any(|(at, class)| classes[..at].contains(class))
+impl PhysicalOptimizerRule for WindowFences {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        let fenced = plan.transform_up(|node| match (node.children().as_slice(), window_keys(&node)) {
+            ([input], Some(keys)) if !keys.is_empty() && !is_sorted_by(input, &keys) => {
+                let input = fence((*input).clone());
+                Ok(Transformed::yes(with_children(node, vec![input])?))
+            }
+            _ => Ok(Transformed::no(node)),
+        })?;
+        if fenced.transformed { self.sorts.optimize(fenced.data, config) } else { Ok(fenced.data) }
+    }
+
+    fn name(&self) -> &str {
+        "window_fences"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn fence(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(KeepExec::without_order(node))
+}
+
+/// The keys by which a window's rows are partitioned.
+fn window_keys(node: &Arc<dyn ExecutionPlan>) -> Option<Vec<Arc<dyn PhysicalExpr>>> {
+    Some(windows_of(node)?.first()?.partition_by().to_vec())
+}
+
+fn windows_of(node: &Arc<dyn ExecutionPlan>) -> Option<&[Arc<dyn WindowExpr>]> {
+    match node.downcast_ref::<WindowAggExec>() {
+        Some(window) => Some(window.window_expr()),
+        None => Some(node.downcast_ref::<BoundedWindowAggExec>()?.window_expr()),
+    }
+}
+
+/// Whether a sort by all of these keys feeds a node, through nothing but what keeps rows and order.
+fn is_sorted_by(plan: &Arc<dyn ExecutionPlan>, keys: &[Arc<dyn PhysicalExpr>]) -> bool {
+    let sort = match plan.downcast_ref::<SortExec>() {
+        Some(sort) => Some(sort.expr()),
+        None => plan.downcast_ref::<SortPreservingMergeExec>().map(SortPreservingMergeExec::expr),
+    };
+    if let Some(sort) = sort {
+        return keys.iter().all(|key| sort.iter().any(|sorted| sorted.expr.eq(key)));
+    }
+    let children = plan.children();
+    let [input] = children.as_slice() else { return false };
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let below = keys.iter().map(|key| {
+            let column = key.downcast_ref::<Column>()?;
+            Some(projection.expr().get(column.index())?.expr.clone())
+        });
+        return below.collect::<Option<Vec<_>>>().is_some_and(|keys| is_sorted_by(input, &keys));
+    }
+    // Windows add their columns behind the others.
+    let width = input.schema().fields().len();
+    let are_of_input = keys.iter().all(|key| collect_columns(key).iter().all(|column| column.index() < width));
+    windows_of(plan).is_some() && are_of_input && is_sorted_by(input, keys)
 }
 
 /// A side of a join that is at most so large, in bytes, may be held by every task.

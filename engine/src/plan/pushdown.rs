@@ -16,7 +16,7 @@ use datafusion::{
     },
 };
 
-use super::distribute::Fences;
+use super::distribute::{UnionFences, WindowFences};
 
 /// DataFusion's physical optimizer, with what plans need that are cut into stages later.
 pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
@@ -25,7 +25,11 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
         let (pushes, ensures) =
             (rule.name() == FilterPushdown::new().name(), rule.name() == EnsureRequirements::new().name());
         if ensures {
-            rules.push(Arc::new(Fences));
+            rules.push(Arc::new(UnionFences));
+        }
+        if ensures {
+            rules.extend([rule.clone(), Arc::new(WindowFences { sorts: rule })]);
+            continue;
         }
         rules.push(match rule.name() {
             _ if pushes => Arc::new(NamedPushdown { inner: rule }),

@@ -64,6 +64,7 @@ impl Flattener<'_> {
                 }
             };
             let value = self.expr(condition, side, false)?;
+            self.with_single_rows(side)?;
             let name = self.name();
             let mut columns: Vec<Expr> =
                 side.schema().iter().map(|column| Expr::Column(Column::from(column))).collect();

@@ -35,7 +35,7 @@ impl Flattener<'_> {
             } else {
                 plan
             };
-            let count = self.one_row(input, one, vec![self.count(lit(1i64))?])?.remove(0);
+            let count = self.one_row(one, vec![self.count(lit(1i64))?])?.remove(0);
             return Ok(count.gt(lit(0i64)));
         }
         if let Some((plan, pairs)) = trusted::equalities(&plan, input.schema())? {
@@ -74,6 +74,9 @@ impl Flattener<'_> {
         plan: LogicalPlan,
         three_valued: bool,
     ) -> Result<Expr> {
+        // The value may have such a row's column.
+        self.with_single_rows(input)?;
+
         let (values, plan) = members(value, plan)?;
         if values.iter().any(Expr::is_volatile) {
             return Err(wrong_call("IN a subquery takes no value that changes from call to call"));
@@ -94,7 +97,7 @@ impl Flattener<'_> {
                 let column = Expr::Column(Column::from(plan.schema().qualified_field(0)));
                 let counts = vec![self.count(lit(1i64))?, self.count(column)?];
                 let counts = if outer.is_empty() {
-                    self.one_row(input, plan, counts)?
+                    self.one_row(plan, counts)?
                 } else {
                     let domain = Domain::of(input, outer, Vec::new())?;
                     // The count of a column of the plan, which is the same column within the domain.
@@ -196,14 +199,10 @@ impl Flattener<'_> {
         let value = Expr::Column(Column::from(plan.schema().qualified_field(0)));
         if outer.is_empty() {
             if one {
-                let name = self.name();
-                let lookup =
-                    LogicalPlanBuilder::from(plan).project(vec![value.alias("v")])?.alias(name.as_str())?.build()?;
-                let outer_rows = std::mem::take(input);
-                *input = LogicalPlanBuilder::from(lookup).cross_join(outer_rows)?.build()?;
-                return Ok(Expr::Column(Column::new(Some(name), "v")));
+                let plan = LogicalPlanBuilder::from(plan).project(vec![value])?.build()?;
+                return Ok(self.beside(plan)?.remove(0));
             }
-            let mut found = self.one_row(input, plan, vec![self.count(lit(1i64))?, self.first(value)?])?;
+            let mut found = self.one_row(plan, vec![self.count(lit(1i64))?, self.first(value)?])?;
             let (value, count) = (found.pop(), found.pop());
             return single_value(count, value);
         }
@@ -231,15 +230,8 @@ impl Flattener<'_> {
     }
 
     /// Aggregates over all of a plan, as columns of every row of the input.
-    fn one_row(&self, input: &mut LogicalPlan, plan: LogicalPlan, aggregates: Vec<Expr>) -> Result<Vec<Expr>> {
-        let name = self.name();
-        let (aggregates, columns) = named(aggregates, &name);
-        let lookup =
-            LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), aggregates)?.alias(name.as_str())?.build()?;
-        // The one row comes first: it is the side that a join holds.
-        let outer_rows = std::mem::take(input);
-        *input = LogicalPlanBuilder::from(lookup).cross_join(outer_rows)?.build()?;
-        Ok(columns)
+    fn one_row(&self, plan: LogicalPlan, aggregates: Vec<Expr>) -> Result<Vec<Expr>> {
+        self.beside(LogicalPlanBuilder::from(plan).aggregate(Vec::<Expr>::new(), aggregates)?.build()?)
     }
 
     /// Aggregates over a plan within a domain, by its keys, as columns of the input; NULL for keys without rows.

@@ -16,7 +16,10 @@ mod trusted;
 
 pub(super) use lookup::same;
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use arrow::datatypes::DataType;
 use datafusion::{
@@ -43,7 +46,8 @@ pub(super) fn flatten(state: &SessionState, plan: LogicalPlan) -> Result<Logical
     if !has_subqueries(&plan)? {
         return Ok(plan);
     }
-    Flattener { state, planner: SparkPlanner::new(state, Answers::default()), names: Cell::new(0) }.plan(plan)
+    let planner = SparkPlanner::new(state, Answers::default());
+    Flattener { state, planner, names: Cell::new(0), single_rows: RefCell::default() }.plan(plan)
 }
 
 struct Flattener<'a> {
@@ -52,6 +56,15 @@ struct Flattener<'a> {
     planner: SparkPlanner,
     /// How many relations got a name.
     names: Cell<usize>,
+    /// Relations of one row each that the node at hand needs beside its input.
+    single_rows: RefCell<SingleRows>,
+}
+
+/// Relations that become one of this name.
+#[derive(Default)]
+struct SingleRows {
+    name: Option<String>,
+    plans: Vec<LogicalPlan>,
 }
 
 impl Flattener<'_> {
@@ -62,6 +75,52 @@ impl Flattener<'_> {
     }
 
     fn plan(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        // Those of a node around wait until that one is done.
+        let of_others = self.single_rows.take();
+        let flat = self.node_and_below(plan);
+        self.single_rows.replace(of_others);
+        flat
+    }
+
+    /// The columns of a plan of one row, for every row of the node at hand.
+    fn beside(&self, plan: LogicalPlan) -> Result<Vec<Expr>> {
+        let own = self.name();
+        let together = self.single_rows.borrow_mut().name.get_or_insert_with(|| self.name()).clone();
+        let (mut named, mut columns) = (Vec::new(), Vec::new());
+        for (i, column) in plan.schema().iter().enumerate() {
+            let name = format!("{own}_{i}");
+            named.push(Expr::Column(Column::from(column)).alias(name.as_str()));
+            columns.push(Expr::Column(Column::new(Some(together.as_str()), name)));
+        }
+        let plan = LogicalPlanBuilder::from(plan).project(named)?.alias(own)?.build()?;
+        self.single_rows.borrow_mut().plans.push(plan);
+        Ok(columns)
+    }
+
+    /// The input with the relations of one row. They are joined to each other first, in pairs: in a chain, a dozen of them would nest too deeply to be
+    /// sent. The names keep the optimizer from making a chain of them again.
+    fn with_single_rows(&self, input: &mut LogicalPlan) -> Result<()> {
+        let SingleRows { name: Some(name), plans: mut rows } = self.single_rows.take() else { return Ok(()) };
+        while rows.len() > 1 {
+            let mut pairs = Vec::with_capacity(rows.len().div_ceil(2));
+            let mut left = rows.into_iter();
+            while let Some(row) = left.next() {
+                pairs.push(match left.next() {
+                    Some(other) => LogicalPlanBuilder::from(row).cross_join(other)?.alias(self.name())?.build()?,
+                    None => row,
+                });
+            }
+            rows = pairs;
+        }
+        if let Some(row) = rows.pop() {
+            // The one row comes first: it is the side that a join holds.
+            let row = LogicalPlanBuilder::from(row).alias(name)?;
+            *input = row.cross_join(std::mem::take(input))?.build()?;
+        }
+        Ok(())
+    }
+
+    fn node_and_below(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
         let plan = plan.map_children(|child| self.plan(child).map(Transformed::yes))?.data;
         match plan {
             LogicalPlan::Join(join) => self.join(join),
@@ -91,6 +150,7 @@ impl Flattener<'_> {
 
         let conjuncts =
             conjuncts.into_iter().map(|conjunct| self.conjunct(conjunct, &mut input)).collect::<Result<Vec<_>>>()?;
+        self.with_single_rows(&mut input)?;
         let Some(predicate) = conjunction(conjuncts) else { return Ok(input) };
         let plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
         restored(plan, &schema)
@@ -147,6 +207,7 @@ impl Flattener<'_> {
             let name = names.save(&expr);
             exprs.push(name.restore(self.expr(expr, &mut input, scalars)?));
         }
+        self.with_single_rows(&mut input)?;
         let shows_input = !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
         let plan = node.with_new_exprs(exprs, vec![input])?;
         if shows_input { restored(plan, &schema) } else { Ok(plan) }
