@@ -10,6 +10,7 @@ use ballista_core::{
 };
 use ballista_scheduler::cluster::ClusterStateEvent;
 use datafusion::{
+    execution::SessionStateBuilder,
     physical_expr::expressions::Column,
     physical_plan::{
         ExecutionPlan,
@@ -71,6 +72,19 @@ impl Drop for Running<'_> {
     }
 }
 
+/// The session with which Ballista cuts a plan into stages.
+///
+/// It has DataFusion's rule for distributions look at each stage again, which then partitions what is one partition by keys, for more work at once. But
+/// that is no stage of its own any more: all of its tasks would give all of the rows. The rule leaves one partition alone where files are to stay as
+/// they are grouped, which they are by now.
+fn for_cutting(session: &SessionContext) -> Arc<SessionContext> {
+    let state = session.state();
+    let config = state.config().clone().set_usize("datafusion.optimizer.preserve_file_partitions", 1);
+    let id = session.session_id();
+    let state = SessionStateBuilder::new_from_existing(state).with_session_id(id).with_config(config).build();
+    Arc::new(SessionContext::new_with_state(state))
+}
+
 impl Cluster {
     pub(super) async fn attempt(
         &self,
@@ -86,6 +100,7 @@ impl Cluster {
         let plan = Arc::new(CoalescePartitionsExec::new(stamped(distributable(plan)?)?));
         let mut lost_executors = self.server.cluster_state_events().await.map_err(failed)?;
         let (pushed, mut statuses) = mpsc::channel(64);
+        let session = for_cutting(&session);
         let job = self.server.submit_physical_plan(name, session, plan, Some(pushed)).await.map_err(failed)?;
         let mut running = Running { cluster: self, job: job.clone(), ended: false };
         let mut look = tokio::time::interval(LOOK);
