@@ -73,6 +73,8 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .set_bool("datafusion.optimizer.prefer_hash_join", true)
         // Ballista takes such a repartition away; one that is added when a stage is optimized again would mix the rows of a sorted partition.
         .set_bool("datafusion.optimizer.enable_round_robin_repartition", false)
+        // An interleaving of branches needs all of them partitioned alike, which a branch is no more once it is cut (ballista 2047).
+        .set_bool("datafusion.optimizer.prefer_existing_union", true)
         // The check refuses what is null only to the physical plan: `IS FALSE` becomes `NOT …` there.
         .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true)
         // DataFusion 55 gives the fields that it takes out of structs one name on both sides of a join, and then does not find them.

@@ -178,6 +178,10 @@ class Subquery:
             return f"({query})", operators.ATOM
         if not self.left:
             negated = self.kind.startswith("not")
+            if engine == DUCK:
+                # To DuckDB 1.5 `(NOT EXISTS (…)) IS NULL` is true.
+                found, other = ("FALSE", "TRUE") if negated else ("TRUE", "FALSE")
+                return f"(CASE WHEN EXISTS ({query}) THEN {found} ELSE {other} END)", operators.ATOM
             return f"{self.kind.upper()} ({query})", operators.NOT if negated else operators.ATOM
         if len(self.left) > 1 and engine == DUCK:
             return self.spell_tuple(query), operators.ATOM

@@ -86,6 +86,41 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
             "SELECT c.id FROM g.cities c LEFT JOIN g.visits v ON c.id = v.city WHERE v.id IS NULL AND c.area > 150 ORDER BY c.id",
             [16, 17, 18, 19, 21, 22, 23].map(|id| json!([id])).to_vec(),
         ),
+        // What is one partition is partitioned again above it.
+        (
+            "SELECT count(*) AS n FROM g.visits v FULL JOIN (SELECT n, 'c' AS c FROM (SELECT row_number() OVER (ORDER BY id) AS n FROM g.cities) \
+             EXCEPT ALL SELECT city, 'd' FROM g.visits) e ON CAST(v.area AS string) = e.c",
+            one(48),
+        ),
+        (
+            "SELECT id FROM (SELECT min('a') OVER (PARTITION BY id) AS a, sum(id) OVER (ORDER BY id DESC) AS s, id FROM g.cities) c \
+             LEFT ANTI JOIN g.visits v ON CAST(v.id AS string) = c.a WHERE s > 270 ORDER BY id",
+            [0, 1, 2, 3].map(|id| json!([id])).to_vec(),
+        ),
+        // Rows that are partitioned by a key that equals another.
+        (
+            "SELECT sum(n) AS n FROM (SELECT count(*) OVER (PARTITION BY d.k) AS n FROM g.visits v JOIN (SELECT DISTINCT id AS i, 2 AS two, id AS k \
+             FROM g.cities) d ON v.city = d.i)",
+            one(36),
+        ),
+        (
+            "SELECT count(*) AS n FROM (SELECT max(area) OVER (PARTITION BY a, b) AS m FROM (SELECT area, id AS a, id AS b FROM g.visits))",
+            one(24),
+        ),
+        // Nothing but one row beside others.
+        (
+            "SELECT name FROM g.cities WHERE EXISTS (SELECT 1 FROM g.cities a JOIN g.visits b ON a.id = b.city) ORDER BY name",
+            names(false),
+        ),
+        (
+            "SELECT DISTINCT EXISTS (SELECT 1 FROM g.visits WHERE city = c.id GROUP BY area UNION SELECT area FROM g.cities) AS e FROM g.cities c",
+            vec![json!([true])],
+        ),
+        (
+            "SELECT count(v.id) AS n FROM g.visits v LEFT JOIN g.cities c ON forall(array(v.city, 1), e -> e > c.id)",
+            // Below both the visit's city and 1 there is one city at most.
+            one(24),
+        ),
         // Unions of branches of other shapes.
         (
             "SELECT 'first' AS k, 0 AS n UNION ALL SELECT max(name), count(*) FROM g.cities UNION ALL SELECT 'last', 1",

@@ -11,12 +11,13 @@ use arrow::{
 };
 use datafusion::{
     common::{
-        Result, exec_err,
+        Result, ScalarValue, exec_err,
         utils::{adjust_offsets_for_slice, list_values, list_values_row_number},
     },
     logical_expr::{
         ColumnarValue, HigherOrderFunctionArgs, HigherOrderReturnFieldArgs, HigherOrderSignature, HigherOrderUDF,
-        HigherOrderUDFImpl, LambdaArgument, LambdaParametersProgress, ScalarUDF, ValueOrLambda, Volatility,
+        HigherOrderUDFImpl, LambdaArgument, LambdaParametersProgress, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+        ScalarUDFImpl, Signature, ValueOrLambda, Volatility,
     },
 };
 
@@ -26,6 +27,49 @@ use super::{
     time::zone::Zone,
     types::list_of,
 };
+
+/// `array_contains(array, value)` of datafusion-spark, which gives one row only where the value is NULL for all of them.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ArrayContains {
+    inner: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for ArrayContains {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        self.inner.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match args.args.as_slice() {
+            [_, ColumnarValue::Scalar(value)] if value.is_null() => {
+                Ok(ColumnarValue::Scalar(ScalarValue::Boolean(None)))
+            }
+            _ => self.inner.invoke_with_args(args),
+        }
+    }
+}
+
+pub(super) fn contains() -> Option<Arc<ScalarUDF>> {
+    let all = datafusion_spark::all_default_scalar_functions();
+    let inner = all.into_iter().find(|function| function.name() == "array_contains")?;
+    Some(Arc::new(ScalarUDF::new_from_impl(ArrayContains { inner })))
+}
 
 /// `array_field(array, 'name')`: the field of every struct in an array, as an array. What `books.title` means in Spark.
 pub(crate) fn array_field() -> Arc<ScalarUDF> {

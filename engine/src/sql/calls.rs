@@ -28,6 +28,9 @@ pub(crate) const CAST: &str = " cast";
 /// The marker of a strict cast; its second value is a NULL of the type.
 pub(crate) const STRICT_CAST: &str = " strict cast";
 
+/// `TRY_CAST`, which gives NULL where Spark's ANSI cast would fail.
+pub(crate) const TRY_CAST: &str = " try cast";
+
 /// The functions that are planned here, or in `calls_time`.
 pub(crate) const NAMES: &[&str] = &[
     "add_months",

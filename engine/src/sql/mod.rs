@@ -105,6 +105,7 @@ pub use views::physical_plan;
 /// Trireme's own scalar functions; they replace others of the same name.
 pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let mut functions = vec![cast::function(), cast::strict_function(), arrays::array_field()];
+    functions.extend(arrays::contains());
     functions.extend(numbers::functions());
     functions.extend(decimals::functions());
     functions.extend(floats::functions());

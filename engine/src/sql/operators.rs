@@ -8,13 +8,14 @@ use datafusion::{
     logical_expr::{
         Expr, GetFieldAccess, Operator, binary_expr, cast, lit,
         planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawDictionaryExpr, RawFieldAccessExpr},
+        when,
     },
     sql::sqlparser::ast::BinaryOperator,
 };
 
 use super::{
     arrays::array_field,
-    calls::{CAST, Call, INT, STRICT_CAST, SparkPlanner, is_text, plan_item, type_of},
+    calls::{CAST, Call, INT, STRICT_CAST, SparkPlanner, TRY_CAST, is_text, plan_item, type_of},
     cast::{lenient_cast, strict_cast},
     comparisons::{Comparison, double},
     decimals, intervals,
@@ -125,11 +126,15 @@ impl ExprPlanner for SparkPlanner {
                 _ => return Err(wrong_call("not an integer")),
             });
         }
-        if name == CAST || name == STRICT_CAST {
-            let cast = if name == CAST { lenient_cast } else { strict_cast };
+        if name == CAST || name == STRICT_CAST || name == TRY_CAST {
+            let cast = if name == STRICT_CAST { strict_cast } else { lenient_cast };
             return match <[Expr; 2]>::try_from(args) {
                 Ok([value, target]) => {
                     let to = type_of(&target, schema)?;
+                    if name == TRY_CAST && to.is_integer() {
+                        let from = type_of(&value, schema)?;
+                        return Ok(PlannerResult::Planned(self.try_integer(value, &from, &to)?));
+                    }
                     Ok(PlannerResult::Planned(cast(value, &to)?))
                 }
                 Err(_) => Err(wrong_call("a cast has a value and a type")),
@@ -158,6 +163,43 @@ impl ExprPlanner for SparkPlanner {
 }
 
 impl SparkPlanner {
+    /// An integer of a text that is one, or of a number whose whole part fits; else NULL. A cast would cut off and wrap.
+    fn try_integer(&self, value: Expr, from: &DataType, to: &DataType) -> Result<Expr> {
+        let (low, high) = match to {
+            DataType::Int8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+            DataType::Int16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
+            DataType::Int32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            _ => (i64::MIN, i64::MAX),
+        };
+        let integer = lenient_cast(value.clone(), to)?;
+        let fits = match from {
+            text if is_text(text) => {
+                let Some(matches) = self.functions.get("regexp_like") else {
+                    return Err(wrong_call("there is no function `regexp_like`"));
+                };
+                matches.call(vec![value, lit(r"^\s*[+-]?[0-9]+\s*$")])
+            }
+            float if float.is_floating() => {
+                // The next whole numbers on both sides are exact doubles.
+                let double = cast(value, DataType::Float64);
+                double.clone().gt_eq(lit(low as f64)).and(double.lt(lit(high as f64 + 1.0)))
+            }
+            decimal if decimal.is_decimal() => {
+                let wide = DataType::Decimal256(76, 37);
+                let bound = |n: i128| cast(lit(ScalarValue::Decimal128(Some(n), 38, 0)), wide.clone());
+                let number = cast(value, wide.clone());
+                let above = number.clone().gt(bound(i128::from(low) - 1));
+                above.and(number.lt(bound(i128::from(high) + 1)))
+            }
+            integer if integer.is_integer() => {
+                let number = cast(value, DataType::Int64);
+                number.clone().gt_eq(lit(low)).and(number.lt_eq(lit(high)))
+            }
+            _ => return Ok(integer),
+        };
+        when(fits, integer).end()
+    }
+
     /// `/` gives a double of integers, `%` and `DIV` stay integers, and a zero divisor gives NULL.
     fn divide(&self, op: &BinaryOperator, left: Expr, right: Expr, types: [DataType; 2]) -> Result<Expr> {
         let (mut left, mut right) = (left, right);

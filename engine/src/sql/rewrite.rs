@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::{
 
 use super::{
     aggregates::{AGGREGATE, is_changed},
-    calls::{CAST, INT, NAMES, STRICT_CAST},
+    calls::{CAST, INT, NAMES, STRICT_CAST, TRY_CAST},
     functions, grouping,
     implicit::casts_arguments,
     known_values, likes, names, natural, set_operations, suggest,
@@ -223,7 +223,11 @@ impl VisitorMut for Rewriter<'_> {
             }
             Expr::Cast { expr: value, data_type, array: false, format: None, kind } => {
                 let target = cast(place_holder(), data_type.clone());
-                let marker = if *kind == CastKind::SafeCast { STRICT_CAST } else { CAST };
+                let marker = match kind {
+                    CastKind::SafeCast => STRICT_CAST,
+                    CastKind::TryCast => TRY_CAST,
+                    _ => CAST,
+                };
                 *expr = marked(marker, vec![take(value), target]);
             }
             Expr::Struct { values, fields } if fields.is_empty() => *expr = named_struct(std::mem::take(values)),

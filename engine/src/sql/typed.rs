@@ -12,6 +12,7 @@ use super::{
     calls::{Call, is_text},
     coercion::{common, common_without_texts, decimal_of},
     comparisons::{double, equal},
+    floats::normal,
     intervals::{is_interval, order},
     kernel::wrong_call,
     names::behind,
@@ -214,9 +215,16 @@ impl Call<'_> {
         all.extend(list.iter().cloned());
         let mut all = self.unified(&all, common)?;
         let value = all.remove(0);
-        // -0.0 and 0.0 are the same number.
-        let zeros: Vec<Expr> = all.iter().filter_map(other_zero).collect();
-        all.extend(zeros);
+        if self.type_of(&value)?.is_floating() {
+            // A bare column among plain numbers can be looked up in statistics; -0.0 and 0.0 are the same number.
+            let is_plain = |item: &Expr| matches!(item, Expr::Literal(..)) && !is_nan(item);
+            if !matches!(value, Expr::Column(_)) || !all.iter().all(is_plain) {
+                let all = all.into_iter().map(normal).collect();
+                return Ok(Expr::InList(InList { expr: Box::new(normal(value)), list: all, negated: false }));
+            }
+            let zeros: Vec<Expr> = all.iter().filter_map(other_zero).collect();
+            all.extend(zeros);
+        }
         Ok(Expr::InList(InList { expr: Box::new(value), list: all, negated: false }))
     }
 
@@ -239,6 +247,14 @@ fn what(name: &str) -> String {
         CASE => "the results of CASE".into(),
         IN => "a value and the list after IN".into(),
         name => format!("the arguments of `{}`", name.trim()),
+    }
+}
+
+fn is_nan(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Float64(Some(v)), _) => v.is_nan(),
+        Expr::Literal(ScalarValue::Float32(Some(v)), _) => v.is_nan(),
+        _ => false,
     }
 }
 

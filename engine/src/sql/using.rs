@@ -1,4 +1,5 @@
-//! `RIGHT` and `FULL JOIN … USING (k)`: the column `k` is the right side's, or whichever side has a value. DataFusion takes the left side's.
+//! `JOIN … USING (k)`: the column `k` is the left side's, of a `RIGHT` join the right side's, and of a `FULL` one whichever side has a value.
+//! DataFusion takes the left side's, and does not know it within an expression.
 
 use std::ops::ControlFlow;
 
@@ -23,10 +24,14 @@ struct Key {
     value: Expr,
 }
 
-/// Spells out the keys of a query's outer joins.
+/// Spells out the keys of a query's joins.
 pub(super) fn spell_out(query: &mut Query) -> Result<()> {
     let SetExpr::Select(select) = query.body.as_mut() else { return Ok(()) };
-    if !select.from.iter().flat_map(|from| &from.joins).any(|join| keeps_right(&join.join_operator)) {
+    let mut operators = select.from.iter().flat_map(|from| &from.joins).map(|join| &join.join_operator);
+    if !operators.clone().any(uses) {
+        return Ok(());
+    }
+    if !operators.clone().any(keeps_right) && (!operators.all(is_plain) || !can_be_named(&select.from)) {
         return keys_first(select);
     }
     let (mut sides, mut keys) = (Vec::new(), Vec::new());
@@ -70,6 +75,16 @@ pub(super) fn spell_out(query: &mut Query) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a join of this kind has USING.
+fn uses(operator: &JoinOperator) -> bool {
+    constraint_of(&mut operator.clone()).is_some_and(|constraint| matches!(constraint, JoinConstraint::Using(_)))
+}
+
+fn can_be_named(from: &[TableWithJoins]) -> bool {
+    let (mut sides, mut keys) = (Vec::new(), Vec::new());
+    from.iter().all(|from| joined(&mut from.clone(), &mut sides, &mut keys).is_ok())
 }
 
 fn keeps_right(operator: &JoinOperator) -> bool {
@@ -150,15 +165,6 @@ fn joined(from: &mut TableWithJoins, sides: &mut Vec<Side>, keys: &mut Vec<Key>)
 /// `*` over joins that keep the left side's keys: these come first.
 fn keys_first(select: &mut Select) -> Result<()> {
     let has_star = |item: &SelectItem| matches!(item, SelectItem::Wildcard(options) if *options == WildcardAdditionalOptions::default());
-    let uses = |operator: &JoinOperator| {
-        matches!(
-            operator,
-            JoinOperator::Join(JoinConstraint::Using(_))
-                | JoinOperator::Inner(JoinConstraint::Using(_))
-                | JoinOperator::Left(JoinConstraint::Using(_))
-                | JoinOperator::LeftOuter(JoinConstraint::Using(_))
-        )
-    };
     let joins = || select.from.iter().flat_map(|from| &from.joins);
     if !select.projection.iter().any(has_star)
         || !joins().any(|join| uses(&join.join_operator))

@@ -3,12 +3,13 @@
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{
-        DFSchema, Result,
+        DFSchema, Result, ScalarValue,
         config::ConfigOptions,
         tree_node::{Transformed, TreeNode},
     },
     logical_expr::{
-        Cast, Expr, ExprSchemable, LogicalPlan, TryCast, expr_rewriter::NamePreserver, utils::merge_schema,
+        Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast, binary_expr, expr_rewriter::NamePreserver,
+        utils::merge_schema,
     },
     optimizer::AnalyzerRule,
 };
@@ -44,6 +45,13 @@ impl AnalyzerRule for LenientCasts {
 /// Replaces the casts in an expression.
 fn lenient(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
+        // Arrow's negation fails for the least integer, Spark's gives it back.
+        if let Expr::Negative(value) = &expr
+            && value.get_type(schema)?.is_integer()
+        {
+            let zero = Expr::Literal(ScalarValue::new_zero(&value.get_type(schema)?)?, None);
+            return Ok(Transformed::yes(binary_expr(zero, Operator::Minus, value.as_ref().clone())));
+        }
         let (Expr::Cast(Cast { expr: value, field }) | Expr::TryCast(TryCast { expr: value, field })) = &expr else {
             return Ok(Transformed::no(expr));
         };

@@ -79,6 +79,32 @@ async fn groupings_have_all_spellings() {
 }
 
 #[tokio::test]
+async fn grouping_sets_are_sparks_in_branches_and_over_no_rows() {
+    all(&[
+        ("SELECT s, count(*) AS n FROM t.a WHERE k > 9 GROUP BY ROLLUP(s)", &[]),
+        ("SELECT s, count(*) AS n FROM t.a WHERE k > 9 GROUP BY s WITH CUBE HAVING count(*) >= 0", &[]),
+        (
+            "SELECT s, count(*) AS n FROM t.a GROUP BY s WITH ROLLUP UNION ALL SELECT w, count(*) FROM t.b WHERE k = 4 GROUP BY w WITH ROLLUP",
+            &["d | 1", "null | 1", "null | 1", "null | 5", "x | 3", "y | 1"],
+        ),
+        ("SELECT f, count(*) AS n FROM t.a GROUP BY ROLLUP(f) ORDER BY n, f", &["1.5 | 1", "0.0 | 2", "NaN | 2", "null | 5"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn floats_are_ordered_as_in_spark() {
+    all(&[
+        // A zero has no sign and a NaN is the greatest, whatever its sign.
+        ("SELECT v FROM t.a ORDER BY f, v DESC", &["10", "null", "50", "40", "null"]),
+        ("SELECT v FROM t.a WHERE f > 1 ORDER BY v", &["null", "40", "50"]),
+        ("SELECT v FROM t.a WHERE f < 1 ORDER BY v", &["null", "10"]),
+        ("SELECT count(*) AS n FROM t.a WHERE f + f IN (NULL, CAST('-0.0' AS double))", &["2"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn floats_are_keys_and_have_extremes_as_in_spark() {
     all(&[
         ("SELECT count(*) AS n FROM t.a GROUP BY f", &["1", "2", "2"]),
@@ -138,6 +164,21 @@ async fn outer_using_keeps_keys_of_both_sides() {
 }
 
 #[tokio::test]
+async fn outer_using_keeps_keys_in_branches() {
+    all(&[
+        (
+            "SELECT k, w FROM t.a FULL JOIN t.b USING (k) WHERE w = 'd' UNION ALL SELECT k, w FROM t.a NATURAL FULL JOIN t.b WHERE w = 'd'",
+            &["4 | d", "4 | d"],
+        ),
+        ("SELECT k, count(*) AS n FROM t.a JOIN t.b USING (k) WHERE k > 0 AND w <> 'a' GROUP BY k HAVING max(k) > 0 ORDER BY k", &["1 | 4"]),
+        ("SELECT DISTINCT k + 1 AS n FROM t.a LEFT JOIN t.b USING (k) WHERE k IN (1, 2) ORDER BY n", &["2", "3"]),
+        ("SELECT * FROM (SELECT 1 AS x, 2 AS y) NATURAL JOIN (SELECT 1 AS x, 3 AS z)", &["1 | 2 | 3"]),
+        ("SELECT * FROM (SELECT 1D AS x, 2 AS y) JOIN (SELECT 1D AS x, 3 AS z) USING (x)", &["1.0 | 2 | 3"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn windows_ignore_nulls() {
     all(&[
         (
@@ -173,6 +214,23 @@ async fn decimals_do_not_wrap_in_sums() {
         query(&state, "SELECT try_sum(x) AS t FROM VALUES (9223372036854775807L), (1L) AS q(x)").await,
         ["null"]
     );
+}
+
+#[tokio::test]
+async fn aggregates_have_other_names() {
+    all(&[
+        ("SELECT avg(CAST(v AS decimal(4,1))) AS a, mean(CAST(v AS decimal(4,1))) AS b FROM t.a", &["33.33333 | 33.33333"]),
+        (
+            "SELECT CAST(avg(i) AS string) AS a, CAST(mean(i) AS string) AS b FROM VALUES (INTERVAL 1 DAY), (INTERVAL 2 DAYS) AS v(i)",
+            &["INTERVAL '1 12:00:00' DAY TO SECOND | INTERVAL '1 12:00:00' DAY TO SECOND"],
+        ),
+        (
+            "SELECT extract(DAY FROM median(i)) AS a, extract(DAY FROM approx_percentile(i, 0.5)) AS b FROM VALUES (INTERVAL 1 DAY), (INTERVAL 3 DAYS) AS v(i)",
+            &["2 | 1"],
+        ),
+        ("SELECT collect_set(v) AS a FROM t.a", &["[10, 40, 50]"]),
+    ])
+    .await;
 }
 
 #[tokio::test]

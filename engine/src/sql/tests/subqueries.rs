@@ -83,6 +83,15 @@ async fn conditions_with_subqueries_are_sparks() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Each of them a join; a chain of them would nest too deeply.
+#[tokio::test]
+async fn there_may_be_dozens_of_them() {
+    let state = session("UTC", vec![]);
+    let values: Vec<String> = (0..24).map(|i| format!("(SELECT max(id) + {i} FROM range({i}, 30))")).collect();
+    let (_, batches) = run(&state, &format!("SELECT {} AS s", values.join(" + "))).await.unwrap();
+    assert_eq!(crate::sql::testing::rows(&batches), [(24 * 29 + 276).to_string()]);
+}
+
 #[tokio::test]
 async fn subqueries_stand_anywhere() {
     let state = state();

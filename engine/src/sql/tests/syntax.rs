@@ -154,23 +154,10 @@ async fn predicates_are_sparks() {
         ("SELECT qty FROM t.sales WHERE qty IN (1, 2.0, 9) ORDER BY 1", &["1", "2"]),
         ("SELECT (1, NULL) IN ((1, NULL)) AS a, (1, 2) IN ((1, NULL)) AS b, (1, 2) NOT IN ((1, NULL), (3, 4)) AS c", &["true | false | true"]),
         ("SELECT qty FROM t.sales WHERE (qty > 2) IS NOT TRUE ORDER BY 1", &["null", "1", "2"]),
+        ("SELECT 'a_c' LIKE 'a!_c' ESCAPE '!' AS a, 'abc' LIKE 'a!_c' ESCAPE '!' AS b, '50%' ILIKE '%/%' ESCAPE '/' AS c", &["true | false | true"]),
+        ("SELECT id FROM t.r WHERE NOT exists(xs, x -> x = 'a') ORDER BY id", &["2"]),
+        ("SELECT id FROM t.r WHERE NOT EXISTS (SELECT 1 FROM t.sales WHERE qty = id) ORDER BY id", &[]),
+        ("SELECT '\\\\a' LIKE r'\\\\a' AS a, '\\\\a' LIKE '\\\\\\\\a' AS b", &["true | true"]),
     ])
     .await;
-}
-
-/// The answers to statements in the file `TRIREME_ASK`, one a line; for a look by hand.
-#[tokio::test]
-#[ignore = "by hand"]
-async fn ask() {
-    let state = state().await;
-    let text = std::fs::read_to_string(std::env::var("TRIREME_ASK").unwrap()).unwrap();
-    let mut answers = String::new();
-    for sql in text.lines().filter(|line| !line.is_empty()) {
-        let answer = match run(&state, sql).await {
-            Ok((schema, batches)) => format!("{} {:?}", crate::sql::testing::ddl(&schema), rows(&batches)),
-            Err(error) => error.to_string(),
-        };
-        answers += &format!("{sql}\n   => {answer}\n");
-    }
-    std::fs::write(std::env::var("TRIREME_ASK").unwrap() + ".out", answers).unwrap();
 }
