@@ -121,6 +121,16 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
             // Below both the visit's city and 1 there is one city at most.
             one(24),
         ),
+        // A join of one partition becomes one of many.
+        (
+            "SELECT count(*) AS n FROM g.cities c FULL JOIN (SELECT row_number() OVER (ORDER BY id) AS n FROM g.visits) v ON v.n = c.id UNION ALL SELECT 7",
+            vec![json!([25]), json!([7])],
+        ),
+        (
+            "SELECT id FROM g.cities WHERE NOT EXISTS (SELECT 1 FROM g.visits a LEFT JOIN g.cities b ON b.id = a.id AND b.name LIKE 'z%' WHERE a.id < 0) \
+             UNION ALL SELECT 7 LIMIT 0",
+            vec![],
+        ),
         // Unions of branches of other shapes.
         (
             "SELECT 'first' AS k, 0 AS n UNION ALL SELECT max(name), count(*) FROM g.cities UNION ALL SELECT 'last', 1",

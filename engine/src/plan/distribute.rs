@@ -11,6 +11,7 @@
 //! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
+//! | the same, giving one partition | it is several once it is a partitioned one, and what is above it still counts on one | collected above it |
 //! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
 //! | inner join without an equality | nothing: each pair is in the task of its right row | – |
 
@@ -29,7 +30,7 @@ use datafusion::{
     physical_plan::{
         ChildrenPropertiesMode, ExecutionPlan, ExecutionPlanProperties, ReplaceChildrenOptions, StatisticsArgs,
         coalesce_partitions::CoalescePartitionsExec,
-        joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec},
+        joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode},
         projection::ProjectionExec,
         repartition::RepartitionExec,
         sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
@@ -145,8 +146,22 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
             return whole_sides(join, &node);
         }
         let counts_on_order = node.is::<HashJoinExec>() && node.output_ordering().is_some();
-        if counts_on_order || node.is::<CrossJoinExec>() {
-            return Ok(Transformed::yes(fixed_sides(node)?));
+        let broadcasts = node
+            .downcast_ref::<HashJoinExec>()
+            .is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft);
+        let is_one = node.output_partitioning().partition_count() == 1;
+        let ordering = node.output_ordering().cloned();
+        let mut changed = counts_on_order || node.is::<CrossJoinExec>();
+        let mut node = if changed { fixed_sides(node)? } else { node };
+        if broadcasts && is_one {
+            changed = true;
+            node = Arc::new(CoalescePartitionsExec::new(node));
+            if let Some(ordering) = ordering {
+                node = Arc::new(SortExec::new(ordering, node));
+            }
+        }
+        if changed {
+            return Ok(Transformed::yes(node));
         }
         Ok(Transformed::no(node))
     });
