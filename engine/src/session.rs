@@ -77,8 +77,6 @@ pub fn session_config(options: &SessionOptions) -> SessionConfig {
         .set_bool("datafusion.optimizer.prefer_existing_union", true)
         // The check refuses what is null only to the physical plan: `IS FALSE` becomes `NOT …` there.
         .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true)
-        // DataFusion 55 gives the fields that it takes out of structs one name on both sides of a join, and then does not find them.
-        .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false)
         .set_str("datafusion.execution.time_zone", &options.time_zone)
         .set_str("datafusion.sql_parser.default_null_ordering", "nulls_min")
 }

@@ -33,7 +33,7 @@ fn assert_done(mut script: Command) {
 }
 
 #[test]
-#[ignore = "finds what is being mended: WITH ROLLUP, nvl2, FILTER with OVER"]
+#[ignore = "by hand: of 850 statements one or two still end with an error of the engine's"]
 fn random_statements_are_answered_as_by_another_engine() {
     let Some(python) = Python::for_differential() else { return };
     let mut script = script(&python, "run.py");
@@ -53,10 +53,9 @@ fn tpch_is_answered_as_by_another_engine() {
 }
 
 #[test]
-#[ignore = "not run yet since SQL got Spark's decimals and subqueries; by hand"]
 fn tpcds_is_answered_as_by_another_engine() {
     let Some(python) = Python::for_differential() else { return };
     let mut script = script(&python, "tpc.py");
-    script.arg("tpcds");
+    script.args(["tpcds", "--timeout", "240"]);
     assert_done(script);
 }

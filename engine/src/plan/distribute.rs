@@ -7,7 +7,7 @@
 //! | sort of the whole result | taken away when a part is optimized again, because no node above asks for its order | [`KeepExec`] above it |
 //! | join without an equality that gives rows of its left side (LEFT, FULL, semi, anti, mark) | each task gives the left side's rows that it found, or did not find, among its own rows of the right (upstream issues ballista 1055, datafusion 12454) | swapped where that is safe and small, else one task |
 //! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
-//! | cross join | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
+//! | cross join with a right side of several partitions | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
 //! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
@@ -151,7 +151,11 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
             .is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft);
         let is_one = node.output_partitioning().partition_count() == 1;
         let ordering = node.output_ordering().cloned();
-        let mut changed = counts_on_order || node.is::<CrossJoinExec>();
+        // One partition may become the left side, and should where it is the smaller one.
+        let crosses_many = node
+            .downcast_ref::<CrossJoinExec>()
+            .is_some_and(|join| join.right().output_partitioning().partition_count() > 1);
+        let mut changed = counts_on_order || crosses_many;
         let mut node = if changed { fixed_sides(node)? } else { node };
         if broadcasts && is_one {
             changed = true;
