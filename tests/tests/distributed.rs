@@ -127,9 +127,9 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
             vec![json!([25]), json!([7])],
         ),
         (
-            "SELECT id FROM g.cities WHERE NOT EXISTS (SELECT 1 FROM g.visits a LEFT JOIN g.cities b ON b.id = a.id AND b.name LIKE 'z%' WHERE a.id < 0) \
-             UNION ALL SELECT 7 LIMIT 0",
-            vec![],
+            "SELECT id FROM g.cities WHERE NOT EXISTS (SELECT 1 FROM g.visits a LEFT JOIN g.cities b ON b.id = a.id AND b.name LIKE 'z%') \
+             UNION ALL SELECT 7 FROM g.cities LIMIT 3",
+            vec![json!([7]); 3],
         ),
         // Unions of branches of other shapes.
         (

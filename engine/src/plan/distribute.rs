@@ -145,29 +145,16 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
             return whole_sides(join, &node);
         }
-        let counts_on_order = node.is::<HashJoinExec>() && node.output_ordering().is_some();
-        let broadcasts = node
-            .downcast_ref::<HashJoinExec>()
-            .is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft);
-        let is_one = node.output_partitioning().partition_count() == 1;
-        let ordering = node.output_ordering().cloned();
-        // One partition may become the left side, and should where it is the smaller one.
-        let crosses_many = node
-            .downcast_ref::<CrossJoinExec>()
-            .is_some_and(|join| join.right().output_partitioning().partition_count() > 1);
-        let mut changed = counts_on_order || crosses_many;
-        let mut node = if changed { fixed_sides(node)? } else { node };
-        if broadcasts && is_one {
-            changed = true;
-            node = Arc::new(CoalescePartitionsExec::new(node));
-            if let Some(ordering) = ordering {
-                node = Arc::new(SortExec::new(ordering, node));
-            }
+        if let Some(join) = node.downcast_ref::<CrossJoinExec>() {
+            // One partition may become the left side, and should where it is the smaller one.
+            let many = join.right().output_partitioning().partition_count() > 1;
+            return Ok(if many { Transformed::yes(fixed_sides(node)?) } else { Transformed::no(node) });
         }
-        if changed {
-            return Ok(Transformed::yes(node));
+        let mode = node.downcast_ref::<HashJoinExec>().map(|join| *join.partition_mode());
+        match mode {
+            Some(mode) => known_parts(node, mode),
+            None => Ok(Transformed::no(node)),
         }
-        Ok(Transformed::no(node))
     });
     tell_keys(keep_order(joined?.data)?)
 }
@@ -206,6 +193,25 @@ fn keep_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         _ if plan.output_ordering().is_some() => Ok(Arc::new(KeepExec::new(plan))),
         _ => Ok(plan),
     }
+}
+
+/// A hash join whose order stays where it is counted on, and that is one partition for what is above it where it was planned as one.
+fn known_parts(node: Arc<dyn ExecutionPlan>, mode: PartitionMode) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let ordering = node.output_ordering().cloned();
+    let may_become_many = mode == PartitionMode::CollectLeft && node.output_partitioning().partition_count() == 1;
+    if ordering.is_none() && !may_become_many {
+        return Ok(Transformed::no(node));
+    }
+
+    let join = if ordering.is_some() { fixed_sides(node)? } else { node };
+    if !may_become_many {
+        return Ok(Transformed::yes(join));
+    }
+    let collected: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(join));
+    Ok(Transformed::yes(match ordering {
+        Some(ordering) => Arc::new(SortExec::new(ordering, collected)),
+        None => collected,
+    }))
 }
 
 /// A join without an equality, in a form in which no row comes once per task.

@@ -25,10 +25,8 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
         let (pushes, ensures) =
             (rule.name() == FilterPushdown::new().name(), rule.name() == EnsureRequirements::new().name());
         if ensures {
-            rules.push(Arc::new(UnionFences));
-        }
-        if ensures {
-            rules.extend([rule.clone(), Arc::new(WindowFences { sorts: rule })]);
+            rules.extend([Arc::new(UnionFences), rule.clone(), Arc::new(WindowFences { sorts: rule })]
+                as [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3]);
             continue;
         }
         rules.push(match rule.name() {

@@ -75,10 +75,10 @@ impl Comparison {
         if !common.is_floating() {
             return Ok(binary_expr(left, self.0, right));
         }
-        if number(&left).is_some() && number(&right).is_none() {
+        if number_of(&left).is_some() && number_of(&right).is_none() {
             return Ok(self.turned().with_number(right, left, r));
         }
-        if number(&right).is_some() {
+        if number_of(&right).is_some() {
             return Ok(self.with_number(left, right, l));
         }
         Ok(binary_expr(normal(left), self.0, normal(right)))
@@ -97,7 +97,7 @@ impl Comparison {
 
     /// `value OP number`, where a column stays bare: so it can be looked up in statistics.
     fn with_number(self, value: Expr, literal: Expr, own: &DataType) -> Expr {
-        let is_zero = number(&literal) == Some(0.0);
+        let is_zero = number_of(&literal) == Some(0.0);
         let is_column = match &value {
             Expr::Cast(cast) => matches!(*cast.expr, Expr::Column(_)),
             other => matches!(other, Expr::Column(_)),
@@ -129,7 +129,7 @@ impl Comparison {
 }
 
 /// A literal's number, if it is one.
-fn number(expr: &Expr) -> Option<f64> {
+pub(super) fn number_of(expr: &Expr) -> Option<f64> {
     let value = match expr {
         Expr::Literal(ScalarValue::Float64(Some(v)), _) => *v,
         Expr::Literal(ScalarValue::Float32(Some(v)), _) => f64::from(*v),

@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::{
         AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType as SqlType, DateTimeField, Expr,
         Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident,
         LambdaFunction, LimitClause, NullTreatment, OrderByExpr, OrderByKind, OrderByOptions, Query, Select,
-        SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan,
-        VisitMut, VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
+        SelectItem, SetExpr, Spanned, TableFactor, TrimWhereField, UnaryOperator, Value, ValueWithSpan, VisitMut,
+        VisitorMut, WindowFrameBound, WindowType, helpers::attached_token::AttachedToken,
     },
     tokenizer::Span,
 };
@@ -273,7 +273,7 @@ impl VisitorMut for Rewriter<'_> {
         set_operations::arms_as_queries(&mut query.body);
         functions::selects::rewrite_order(query);
         if let SetExpr::Select(select) = query.body.as_mut() {
-            name_relations(select);
+            using::name_relations(select);
             natural::wrap(select);
         }
         match using::spell_out(query).and_then(|()| grouping::spell_out(query)) {
@@ -338,20 +338,6 @@ impl Rewriter<'_> {
         match suggest::nearest(plain, self.known.iter().map(String::as_str)) {
             Some(nearest) => Err(error.hint(format!("did you mean `{nearest}`?"))),
             None => Err(error.hint("functions are Spark SQL's; `trireme sql --functions` lists those that there are")),
-        }
-    }
-}
-
-/// Subqueries without a name that are joined get one each, or their columns could not be told from each other.
-fn name_relations(select: &mut Select) {
-    let is_join = select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty());
-    let relations = select.from.iter_mut().flat_map(|from| {
-        std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation))
-    });
-    for (at, relation) in relations.enumerate().filter(|_| is_join) {
-        if let TableFactor::Derived { alias: alias @ None, .. } = relation {
-            let name = Ident::new(format!("__trireme_relation_{at}"));
-            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
         }
     }
 }

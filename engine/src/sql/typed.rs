@@ -11,7 +11,7 @@ use super::{
     aggregates::AGGREGATE,
     calls::{Call, is_text},
     coercion::{common, common_without_texts, decimal_of},
-    comparisons::{double, equal},
+    comparisons::{double, equal, number_of},
     floats::normal,
     intervals::{is_interval, order},
     kernel::wrong_call,
@@ -217,7 +217,10 @@ impl Call<'_> {
         let value = all.remove(0);
         if self.type_of(&value)?.is_floating() {
             // A bare column among plain numbers can be looked up in statistics; -0.0 and 0.0 are the same number.
-            let is_plain = |item: &Expr| matches!(item, Expr::Literal(..)) && !is_nan(item);
+            let is_plain = |item: &Expr| match item {
+                Expr::Literal(value, _) => value.is_null() || number_of(item).is_some(),
+                _ => false,
+            };
             if !matches!(value, Expr::Column(_)) || !all.iter().all(is_plain) {
                 let all = all.into_iter().map(normal).collect();
                 return Ok(Expr::InList(InList { expr: Box::new(normal(value)), list: all, negated: false }));
@@ -247,14 +250,6 @@ fn what(name: &str) -> String {
         CASE => "the results of CASE".into(),
         IN => "a value and the list after IN".into(),
         name => format!("the arguments of `{}`", name.trim()),
-    }
-}
-
-fn is_nan(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(ScalarValue::Float64(Some(v)), _) => v.is_nan(),
-        Expr::Literal(ScalarValue::Float32(Some(v)), _) => v.is_nan(),
-        _ => false,
     }
 }
 

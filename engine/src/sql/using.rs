@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, ExceptSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut,
-    WildcardAdditionalOptions,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins, VisitMut,
+    VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::syntax::{binary, call};
@@ -75,6 +75,20 @@ pub(super) fn spell_out(query: &mut Query) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Subqueries without a name that are joined get one each, or their columns could not be told from each other.
+pub(super) fn name_relations(select: &mut Select) {
+    let is_join = select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty());
+    let relations = select.from.iter_mut().flat_map(|from| {
+        std::iter::once(&mut from.relation).chain(from.joins.iter_mut().map(|join| &mut join.relation))
+    });
+    for (at, relation) in relations.enumerate().filter(|_| is_join) {
+        if let TableFactor::Derived { alias: alias @ None, .. } = relation {
+            let name = Ident::new(format!("__trireme_relation_{at}"));
+            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
+        }
+    }
 }
 
 /// Whether a join of this kind has USING.

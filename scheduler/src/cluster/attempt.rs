@@ -10,7 +10,6 @@ use ballista_core::{
 };
 use ballista_scheduler::cluster::ClusterStateEvent;
 use datafusion::{
-    execution::SessionStateBuilder,
     physical_expr::expressions::Column,
     physical_plan::{
         ExecutionPlan,
@@ -78,10 +77,8 @@ impl Drop for Running<'_> {
 /// that is no stage of its own any more: all of its tasks would give all of the rows. The rule leaves one partition alone where files are to stay as
 /// they are grouped, which they are by now.
 fn for_cutting(session: &SessionContext) -> Arc<SessionContext> {
-    let state = session.state();
-    let config = state.config().clone().set_usize("datafusion.optimizer.preserve_file_partitions", 1);
-    let id = session.session_id();
-    let state = SessionStateBuilder::new_from_existing(state).with_session_id(id).with_config(config).build();
+    let mut state = session.state();
+    state.config_mut().options_mut().optimizer.preserve_file_partitions = 1;
     Arc::new(SessionContext::new_with_state(state))
 }
 

@@ -15,7 +15,7 @@ use crate::sql::{
     types::type_name,
 };
 
-/// How Spark writes timestamps in JSON and CSV.
+/// How Spark writes timestamps in JSON and CSV; three of the letter X are an offset with a colon, no mark of something unfinished.
 pub(crate) const TIMESTAMP: &str = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX";
 pub(crate) const CLOCK: &str = "yyyy-MM-dd'T'HH:mm:ss.SSS";
 
