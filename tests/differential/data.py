@@ -75,6 +75,10 @@ def draw_table(rng, name):
         partition=rng.choice(flat) if flat and rng.random() < 0.15 else "",
         seed=rng.randrange(1 << 30),
     )
+    if layout.partition:
+        # Delta's protocol knows no empty text as a partition's value: it is null.
+        at = [name for name, _ in columns].index(layout.partition)
+        data = [(*row[:at], None if row[at] == "" else row[at], *row[at + 1 :]) for row in data]
     return Table(name, columns, data, layout)
 
 
@@ -230,8 +234,8 @@ def add(folder, columns, rows, layout, rng):
 
 
 def partition_value(value):
-    if value is None or value == "":
-        return None if value is None else ""
+    if value is None:
+        return None
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

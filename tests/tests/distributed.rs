@@ -148,6 +148,41 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
             "SELECT count(*) AS n FROM (SELECT id FROM g.cities UNION ALL SELECT max(id) FROM g.visits UNION ALL SELECT id FROM g.visits)",
             one(49),
         ),
+        (
+            "SELECT name FROM g.cities WHERE id = 2 UNION ALL SELECT (SELECT max(name) FROM g.cities) AS name FROM g.visits WHERE id = 101",
+            vec![json!(["c14"]), json!(["c23"])],
+        ),
+        // Keys with lambdas, and keys of joins that are expressions.
+        (
+            "SELECT id FROM g.cities ORDER BY exists(array(id), v -> v > 20) DESC, id LIMIT 4",
+            [21, 22, 23, 0].map(|id| json!([id])).to_vec(),
+        ),
+        (
+            "SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY exists(array(id), v -> v > 20) ORDER BY forall(array(id), v -> v > 0) DESC, id) AS n \
+             FROM g.cities) WHERE n = 1",
+            vec![json!([1]), json!([21])],
+        ),
+        (
+            "SELECT count(*) AS n FROM g.cities a JOIN g.visits b ON a.id = b.city WHERE a.id < 0 OR b.id IN (SELECT count(*) + 102 FROM g.visits c \
+             LEFT JOIN g.cities d ON d.id = c.city WHERE c.id = a.id AND c.id IN (SELECT e.id FROM g.cities e WHERE e.id = c.id))",
+            one(1),
+        ),
+        // Subqueries over rows that a LATERAL VIEW or another subquery makes.
+        (
+            "SELECT id FROM g.cities c WHERE id IN (SELECT v.city FROM g.visits v LATERAL VIEW explode(array(v.city, 0)) x AS item \
+             WHERE c.id >= v.city AND x.item = c.id) ORDER BY id",
+            (0..12).map(|id| json!([id])).collect(),
+        ),
+        (
+            "WITH w AS (SELECT max(id) AS m FROM g.cities WHERE EXISTS (SELECT area FROM g.visits GROUP BY area)) \
+             SELECT (SELECT count(*) FROM w b CROSS JOIN g.visits v WHERE b.m = a.m AND v.id > a.m) AS n FROM w a",
+            one(24),
+        ),
+        // A name behind a dot is no alias.
+        (
+            "SELECT 1 AS k, x.k[0] AS f FROM (SELECT array(id) AS k, id FROM g.cities) x ORDER BY x.id LIMIT 2",
+            vec![json!([1, 0]), json!([1, 1])],
+        ),
     ]
 }
 

@@ -7,7 +7,7 @@
 //! | sort of the whole result | taken away when a part is optimized again, because no node above asks for its order | [`KeepExec`] above it |
 //! | join without an equality that gives rows of its left side (LEFT, FULL, semi, anti, mark) | each task gives the left side's rows that it found, or did not find, among its own rows of the right (upstream issues ballista 1055, datafusion 12454) | swapped where that is safe and small, else one task |
 //! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
-//! | cross join with a right side of several partitions | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
+//! | cross join with a right side of several partitions, or below a union | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
 //! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
@@ -150,6 +150,9 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
             let many = join.right().output_partitioning().partition_count() > 1;
             return Ok(if many { Transformed::yes(fixed_sides(node)?) } else { Transformed::no(node) });
         }
+        if node.is::<UnionExec>() {
+            return node.transform_down(fixed_cross);
+        }
         let mode = node.downcast_ref::<HashJoinExec>().map(|join| *join.partition_mode());
         match mode {
             Some(mode) => known_parts(node, mode),
@@ -212,6 +215,15 @@ fn known_parts(node: Arc<dyn ExecutionPlan>, mode: PartitionMode) -> Result<Tran
         Some(ordering) => Arc::new(SortExec::new(ordering, collected)),
         None => collected,
     }))
+}
+
+/// A cross join that keeps its sides. Below a union, what can be left out of a task and what can't is decided before sides are swapped: the one that
+/// a swap puts to the right might be no longer left out, and come once per branch.
+fn fixed_cross(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    match node.downcast_ref::<CrossJoinExec>() {
+        Some(join) if !join.right().is::<KeepExec>() => Ok(Transformed::yes(fixed_sides(node)?)),
+        _ => Ok(Transformed::no(node)),
+    }
 }
 
 /// A join without an equality, in a form in which no row comes once per task.

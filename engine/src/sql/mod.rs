@@ -47,7 +47,9 @@ mod histograms;
 mod implicit;
 mod intervals;
 pub(crate) mod kernel;
+mod keys;
 mod known_values;
+mod leaf_pushdown;
 mod likes;
 mod median;
 mod mended;
@@ -93,6 +95,7 @@ use datafusion::{
 use crate::error::Result;
 
 pub use cast::{StrictCast, take_strict_casts};
+pub(crate) use leaf_pushdown::with_leaf_pushdown;
 pub use median::Medians;
 pub(crate) use nans::with_nans;
 pub use output::{cast_to, table_schema};
@@ -150,7 +153,7 @@ pub(crate) fn float_keys() -> Arc<dyn AnalyzerRule + Send + Sync> {
 
 /// Optimizer rules that come after DataFusion's.
 pub(crate) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    vec![Arc::new(window_keys::WindowKeys)]
+    vec![Arc::new(window_keys::WindowKeys), Arc::new(keys::JoinKeys), Arc::new(keys::LambdaKeys)]
 }
 
 /// Gives casts Spark's meaning.

@@ -18,7 +18,9 @@ use super::{
     calls::{CAST, Call, INT, STRICT_CAST, SparkPlanner, TRY_CAST, is_text, plan_item, type_of},
     cast::{lenient_cast, strict_cast},
     comparisons::{Comparison, double},
-    decimals, intervals,
+    decimals,
+    floats::normal,
+    intervals,
     kernel::{Kernel, wrong_call},
     relations::{MARKS, plan_mark},
     suggest,
@@ -180,9 +182,13 @@ impl SparkPlanner {
                 matches.call(vec![value, lit(r"^\s*[+-]?[0-9]+\s*$")])
             }
             float if float.is_floating() => {
-                // The next whole numbers on both sides are exact doubles.
+                // What lies between the next whole numbers on both sides, which are exact doubles but for the one below the least long.
                 let double = cast(value, DataType::Float64);
-                double.clone().gt_eq(lit(low as f64)).and(double.lt(lit(high as f64 + 1.0)))
+                let above = match to {
+                    DataType::Int64 => double.clone().gt_eq(lit(low as f64)),
+                    _ => double.clone().gt(lit(low as f64 - 1.0)),
+                };
+                above.and(double.lt(lit(high as f64 + 1.0)))
             }
             decimal if decimal.is_decimal() => {
                 let wide = DataType::Decimal256(76, 37);
@@ -218,8 +224,11 @@ impl SparkPlanner {
                 right
             }
             _ => match self.functions.get("nullif") {
-                // A typed zero keeps the divisor's type.
-                Some(nullif) => nullif.call(vec![right, lit(0i32)]),
+                // A typed zero keeps the divisor's type. A zero with a sign, which only floats and texts have, is one too.
+                Some(nullif) => {
+                    let signed = types.get(1).is_some_and(|t| t.is_floating() || is_text(t));
+                    nullif.call(vec![if signed { normal(right) } else { right }, lit(0i32)])
+                }
                 None => right,
             },
         };
@@ -330,7 +339,11 @@ fn missing(error: &Error) -> Expr {
 }
 
 fn is_zero(value: &ScalarValue) -> bool {
-    ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| zero == *value)
+    match value {
+        ScalarValue::Float64(Some(v)) => *v == 0.0,
+        ScalarValue::Float32(Some(v)) => *v == 0.0,
+        other => ScalarValue::new_zero(&other.data_type()).is_ok_and(|zero| zero == *other),
+    }
 }
 
 /// Operands of arithmetic: texts become doubles, or timestamps beside one; dates beside a timestamp become timestamps, timestamps get one type;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::ControlFlow, sync::LazyLock};
 use datafusion::{
     common::{DFSchema, Result},
     logical_expr::Expr as Planned,
-    sql::sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectItem, VisitMut, VisitorMut},
+    sql::sqlparser::ast::{AccessExpr, Expr, GroupByExpr, Query, Select, SelectItem, VisitMut, VisitorMut},
 };
 
 use super::{ALIAS, GENERATE, generator_of};
@@ -74,13 +74,23 @@ static NONE: LazyLock<HashMap<String, Expr>> = LazyLock::new(HashMap::new);
 
 impl Default for Marker<'_> {
     fn default() -> Self {
-        Self { aliases: &NONE, lambdas: Vec::new(), queries: 0, size: 0, having: false, aggregates: 0 }
+        Self {
+            aliases: &NONE,
+            lambdas: Vec::new(),
+            chains: Vec::new(),
+            queries: 0,
+            size: 0,
+            having: false,
+            aggregates: 0,
+        }
     }
 }
 
 struct Marker<'a> {
     aliases: &'a HashMap<String, Expr>,
     lambdas: Vec<Vec<String>>,
+    /// What is accessed in the values that the visit is in, as it was written.
+    chains: Vec<Vec<AccessExpr>>,
     /// How deep in subqueries the visit is; they know no aliases.
     queries: usize,
     size: usize,
@@ -152,6 +162,9 @@ impl VisitorMut for Marker<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         self.aggregates += usize::from(is_aggregate(expr));
+        if let Expr::CompoundFieldAccess { access_chain, .. } = expr {
+            self.chains.push(access_chain.clone());
+        }
         if let Expr::Lambda(lambda) = expr {
             self.lambdas.push(lambda.params.iter().map(|p| p.name.value.to_ascii_lowercase()).collect());
         }
@@ -161,6 +174,15 @@ impl VisitorMut for Marker<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         self.aggregates -= usize::from(is_aggregate(expr));
         match expr {
+            // The names behind dots are fields and columns, never aliases.
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                let written = self.chains.pop().unwrap_or_default();
+                for (access, written) in access_chain.iter_mut().zip(written) {
+                    if let AccessExpr::Dot(_) = access {
+                        *access = written;
+                    }
+                }
+            }
             Expr::Lambda(_) => {
                 self.lambdas.pop();
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{
-        Column, DFSchemaRef, JoinType, Result,
+        Column, DFSchemaRef, DataFusionError, JoinType, Result,
         tree_node::{Transformed, TreeNode, TreeNodeRecursion},
     },
     logical_expr::{
@@ -89,12 +89,15 @@ impl Flattener<'_> {
         }
     }
 
-    /// The domain under a name of its own.
+    /// The domain under a name of its own, and so its columns: what is above may look for them by their names only.
     fn values_of(&self, domain: &Domain) -> Result<(LogicalPlan, Vec<Column>)> {
         let name = self.name();
-        let plan = LogicalPlanBuilder::from(domain.plan.clone()).alias(name.as_str())?.build()?;
-        let keys = (0..domain.keys.len()).map(|i| Column::new(Some(name.as_str()), format!("d{i}"))).collect();
-        Ok((plan, keys))
+        let key = |i: usize| format!("{name}_d{i}");
+        let columns = domain.plan.schema().columns().into_iter().enumerate();
+        let columns: Vec<Expr> = columns.map(|(i, column)| Expr::Column(column).alias(key(i))).collect();
+        let values = LogicalPlanBuilder::from(domain.plan.clone()).project(columns)?.alias(name.as_str())?.build()?;
+        let keys = (0..domain.keys.len()).map(|i| Column::new(Some(name.as_str()), key(i))).collect();
+        Ok((values, keys))
     }
 
     fn aggregate_within(&self, node: &Aggregate, domain: &Domain) -> Result<(LogicalPlan, Vec<Column>)> {
@@ -364,7 +367,7 @@ pub(super) fn relaxed(plan: &LogicalPlan, keys: &[Expr]) -> Result<LogicalPlan> 
         }
         LogicalPlan::Projection(node) => {
             let input = relaxed(&node.input, &node.expr)?;
-            check_repeatable(&LogicalPlan::Projection(node.clone()), false)?;
+            check_constant(&LogicalPlan::Projection(node.clone()))?;
             LogicalPlanBuilder::from(input).project(node.expr.clone())?.build()
         }
         LogicalPlan::SubqueryAlias(node) => {
@@ -372,29 +375,44 @@ pub(super) fn relaxed(plan: &LogicalPlan, keys: &[Expr]) -> Result<LogicalPlan> 
             LogicalPlanBuilder::from(relaxed(&node.input, &all)?).alias(node.alias.clone())?.build()
         }
         other => {
-            check_repeatable(other, true)?;
+            check_repeatable(other)?;
             Ok(other.clone())
         }
     }
 }
 
 /// An error if a plan may give other rows when it runs a second time.
-fn check_repeatable(plan: &LogicalPlan, deep: bool) -> Result<()> {
-    let mut why = None;
-    plan.apply(|node| {
-        if matches!(node, LogicalPlan::Limit(_)) && deep {
-            why = Some("a LIMIT chose");
-        }
-        node.apply_expressions(|expr| {
-            if expr.is_volatile() {
-                why = Some("change from call to call");
-            }
-            Ok(TreeNodeRecursion::Continue)
-        })?;
-        Ok(if deep && why.is_none() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
-    })?;
-    match why {
-        Some(why) => Err(wrong_call(format!("a correlated subquery can't depend on rows that {why}"))),
-        None => Ok(()),
+fn check_repeatable(plan: &LogicalPlan) -> Result<()> {
+    if matches!(plan, LogicalPlan::Limit(_)) {
+        return Err(unrepeatable("a LIMIT chose"));
     }
+    check_constant(plan)?;
+    let counts =
+        matches!(plan, LogicalPlan::Aggregate(node) if node.group_expr.is_empty() && !reads_columns(&node.aggr_expr));
+    for input in plan.inputs() {
+        match input {
+            // How many rows it chose is the same each time.
+            LogicalPlan::Limit(limit) if counts => check_repeatable(&limit.input)?,
+            other => check_repeatable(other)?,
+        }
+    }
+    Ok(())
+}
+
+/// An error if a plan's own expressions change from call to call.
+fn check_constant(plan: &LogicalPlan) -> Result<()> {
+    let mut changes = false;
+    plan.apply_expressions(|expr| {
+        changes |= expr.is_volatile();
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if changes { Err(unrepeatable("change from call to call")) } else { Ok(()) }
+}
+
+fn reads_columns(exprs: &[Expr]) -> bool {
+    exprs.iter().any(Expr::any_column_refs)
+}
+
+fn unrepeatable(why: &str) -> DataFusionError {
+    wrong_call(format!("a correlated subquery can't depend on rows that {why}"))
 }
