@@ -10,13 +10,13 @@
 //! | cross join with a right side of several partitions, or below a union | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
 //! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
-//! | hash join that broadcasts its left side | as above | Ballista makes it a partitioned one (`collect_left_broadcast_safe`) |
-//! | the same, giving one partition | it is several once it is a partitioned one, and what is above it still counts on one | collected above it |
+//! | hash join that collects its left side, but may not broadcast it | Ballista makes it a partitioned one (`collect_left_broadcast_safe`), whose rows have other partitions, and no order | it is made a partitioned one here, and its rows are partitioned and sorted again as they were |
 //! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
 //! | inner join without an equality | nothing: each pair is in the task of its right row | – |
 
 use std::sync::Arc;
 
+use ballista_core::config::BallistaConfig;
 use datafusion::{
     common::{
         JoinType, Result,
@@ -24,7 +24,10 @@ use datafusion::{
     },
     config::ConfigOptions,
     physical_expr::{
-        Distribution, Partitioning, PhysicalExpr, expressions::Column, utils::collect_columns, window::WindowExpr,
+        Distribution, Partitioning, PhysicalExpr,
+        expressions::{Column, UnKnownColumn},
+        utils::collect_columns,
+        window::WindowExpr,
     },
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
@@ -140,7 +143,7 @@ fn is_sorted_by(plan: &Arc<dyn ExecutionPlan>, keys: &[Arc<dyn PhysicalExpr>]) -
 const HELD_BYTES: usize = 64 << 20;
 
 /// The same plan, safe to be cut into stages. See the module.
-pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub fn distributable(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
     let joined = plan.transform_up(|node| {
         if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
             return whole_sides(join, &node);
@@ -153,9 +156,8 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         if node.is::<UnionExec>() {
             return node.transform_down(fixed_cross);
         }
-        let mode = node.downcast_ref::<HashJoinExec>().map(|join| *join.partition_mode());
-        match mode {
-            Some(mode) => known_parts(node, mode),
+        match node.downcast_ref::<HashJoinExec>() {
+            Some(join) => hash_join(join, &node, config),
             None => Ok(Transformed::no(node)),
         }
     });
@@ -198,23 +200,87 @@ fn keep_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     }
 }
 
-/// A hash join whose order stays where it is counted on, and that is one partition for what is above it where it was planned as one.
-fn known_parts(node: Arc<dyn ExecutionPlan>, mode: PartitionMode) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let ordering = node.output_ordering().cloned();
-    let may_become_many = mode == PartitionMode::CollectLeft && node.output_partitioning().partition_count() == 1;
-    if ordering.is_none() && !may_become_many {
-        return Ok(Transformed::no(node));
+/// A hash join that gives what it was planned to give: rows partitioned as they were, in their order.
+fn hash_join(
+    join: &HashJoinExec,
+    node: &Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
+) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let is_collected = *join.partition_mode() == PartitionMode::CollectLeft && !join.null_aware;
+    if is_collected && !is_broadcast(join, config) {
+        return shuffled(join, node, config);
     }
+    match node.output_ordering() {
+        Some(_) => Ok(Transformed::yes(fixed_sides(node.clone())?)),
+        None => Ok(Transformed::no(node.clone())),
+    }
+}
 
-    let join = if ordering.is_some() { fixed_sides(node)? } else { node };
-    if !may_become_many {
-        return Ok(Transformed::yes(join));
+/// Whether Ballista sends a join's left side to every task, as it is planned (`maybe_promote_to_broadcast`).
+fn is_broadcast(join: &HashJoinExec, config: &ConfigOptions) -> bool {
+    let most = config.extensions.get::<BallistaConfig>().map_or(0, BallistaConfig::broadcast_join_threshold_bytes);
+    let Ok(statistics) = StatisticsContext::new().compute(join.left().as_ref(), &StatisticsArgs::new()) else {
+        return false;
+    };
+    // Ballista trusts no zero, and takes at most so many bytes for a value where only rows are known.
+    const VALUE: usize = 32;
+    let width = VALUE * join.left().schema().fields().len().max(1);
+    let bytes = match statistics.total_byte_size.get_value() {
+        Some(bytes) if *bytes > 0 => Some(*bytes),
+        _ => statistics.num_rows.get_value().map(|rows| rows.saturating_mul(width)),
+    };
+    !gives_left_rows(*join.join_type()) && bytes.is_some_and(|bytes| bytes > 0 && bytes < most)
+}
+
+/// A join by partitions in the place of one that collects its left side: Ballista makes the same of it, but the rows are then partitioned by the
+/// join's keys, and in no order, whatever is above counts on.
+fn shuffled(
+    join: &HashJoinExec,
+    node: &Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
+) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let left = match join.left().downcast_ref::<CoalescePartitionsExec>() {
+        Some(collected) if collected.fetch().is_none() => collected.input(),
+        _ => join.left(),
+    };
+    let is_one = |plan: &Arc<dyn ExecutionPlan>| plan.output_partitioning().partition_count() == 1;
+    let (left_keys, right_keys): (Vec<_>, Vec<_>) = join.on().iter().cloned().unzip();
+    let sides = match is_one(left) && is_one(join.right()) {
+        true => vec![left.clone(), join.right().clone()],
+        false => vec![exchanged(left, left_keys, config)?, exchanged(join.right(), right_keys, config)?],
+    };
+    let mut plan =
+        join.builder().with_partition_mode(PartitionMode::Partitioned).with_new_children(sides)?.build_exec()?;
+
+    match node.output_partitioning() {
+        planned if planned.partition_count() == 1 => plan = single(plan),
+        // Nothing counts on a key that the join's own projection has dropped.
+        Partitioning::Hash(keys, _) if keys.iter().all(is_known) => plan = exchanged(&plan, keys.clone(), config)?,
+        _ => {}
     }
-    let collected: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(join));
-    Ok(Transformed::yes(match ordering {
-        Some(ordering) => Arc::new(SortExec::new(ordering, collected)),
-        None => collected,
-    }))
+    plan = match node.output_ordering() {
+        Some(_) if plan.is::<HashJoinExec>() && plan.output_ordering().is_some() => fixed_sides(plan)?,
+        Some(ordering) => {
+            let is_whole = is_one(&plan);
+            Arc::new(SortExec::new(ordering.clone(), plan).with_preserve_partitioning(!is_whole))
+        }
+        None => plan,
+    };
+    Ok(Transformed::yes(plan))
+}
+
+fn is_known(key: &Arc<dyn PhysicalExpr>) -> bool {
+    !key.exists(|expr| Ok(expr.is::<UnKnownColumn>())).unwrap_or(true)
+}
+
+/// Rows partitioned by keys.
+fn exchanged(
+    plan: &Arc<dyn ExecutionPlan>,
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let partitioning = Partitioning::Hash(keys, config.execution.target_partitions);
+    Ok(Arc::new(RepartitionExec::try_new(plan.clone(), partitioning)?))
 }
 
 /// A cross join that keeps its sides. Below a union, what can be left out of a task and what can't is decided before sides are swapped: the one that

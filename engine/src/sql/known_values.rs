@@ -1,4 +1,4 @@
-//! `IGNORE NULLS` of window functions.
+//! Window functions that say the same when their plan has travelled: `IGNORE NULLS`, and rows that are sorted the other way.
 //!
 //! DataFusion's own functions are told to ignore nulls by a flag that is lost when a plan travels (its `WindowUDFExpr` has none in protobuf), and its
 //! `lag` and `lead` count wrong with it (datafusion 25471). So these have names of their own.
@@ -12,11 +12,15 @@ use arrow::{
 };
 use datafusion::{
     common::{Result, ScalarValue},
-    logical_expr::{
-        PartitionEvaluator, ReversedUDWF, Signature, Volatility, WindowUDF, WindowUDFImpl,
-        function::{PartitionEvaluatorArgs, WindowUDFFieldArgs},
+    functions_window::{
+        lead_lag::{lag_udwf, lead_udwf},
+        nth_value::nth_value_udwf,
     },
-    physical_expr::expressions::Literal,
+    logical_expr::{
+        LimitEffect, PartitionEvaluator, ReversedUDWF, Signature, Volatility, WindowUDF, WindowUDFImpl,
+        function::{ExpressionArgs, PartitionEvaluatorArgs, WindowUDFFieldArgs},
+    },
+    physical_expr::{PhysicalExpr, expressions::Literal},
 };
 
 use super::kernel::wrong_call;
@@ -39,7 +43,9 @@ struct KnownValue {
 
 /// All of them.
 pub(super) fn functions() -> Vec<Arc<WindowUDF>> {
-    [Kind::First, Kind::Last, Kind::Nth, Kind::Lag, Kind::Lead].into_iter().map(function).collect()
+    let forward = [lag_udwf(), lead_udwf(), nth_value_udwf()].map(|inner| Arc::new(Forward { inner }.into()));
+    let known = [Kind::First, Kind::Last, Kind::Nth, Kind::Lag, Kind::Lead].map(function);
+    forward.into_iter().chain(known).collect()
 }
 
 /// The function for one that is written with IGNORE NULLS.
@@ -102,6 +108,53 @@ impl WindowUDFImpl for KnownValue {
 
     fn reverse_expr(&self) -> ReversedUDWF {
         ReversedUDWF::NotSupported
+    }
+}
+
+/// A window function of DataFusion's whose rows are never read backwards.
+///
+/// DataFusion 55 turns a window around where rows are sorted the other way, and notes in the function that it counts backwards; that is not written
+/// when a plan is sent (`serialize_physical_window_expr`), so `lag` would become `lead` on executors.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Forward {
+    inner: Arc<WindowUDF>,
+}
+
+impl WindowUDFImpl for Forward {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.inner.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn expressions(&self, args: ExpressionArgs) -> Vec<Arc<dyn PhysicalExpr>> {
+        self.inner.expressions(args)
+    }
+
+    fn partition_evaluator(&self, args: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+        self.inner.partition_evaluator_factory(args)
+    }
+
+    fn field(&self, args: WindowUDFFieldArgs) -> Result<FieldRef> {
+        self.inner.field(args)
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        self.inner.coerce_types(types)
+    }
+
+    fn reverse_expr(&self) -> ReversedUDWF {
+        ReversedUDWF::NotSupported
+    }
+
+    fn limit_effect(&self, args: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
+        self.inner.inner().limit_effect(args)
     }
 }
 

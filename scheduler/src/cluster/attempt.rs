@@ -94,7 +94,10 @@ impl Cluster {
     ) -> Result<Vec<RecordBatch>> {
         let schema = plan.schema();
         // Distribution ends in one partition: a last stage of several tasks keeps stale output locations.
-        let plan = Arc::new(CoalescePartitionsExec::new(stamped(distributable(plan)?)?));
+        let plan = Arc::new(CoalescePartitionsExec::new(stamped(distributable(
+            plan,
+            session.state_ref().read().config_options(),
+        )?)?));
         let mut lost_executors = self.server.cluster_state_events().await.map_err(failed)?;
         let (pushed, mut statuses) = mpsc::channel(64);
         let session = for_cutting(&session);

@@ -135,7 +135,8 @@ impl Cluster {
                 Err(error) if error.code == Code::WorkLost && attempt <= self.settings.retries => {
                     // A plan that an executor can't read is rejected by all of them.
                     if error.message.contains(REJECTED) {
-                        check_travels(&session.state(), &distributable(plan.clone())?)?;
+                        let state = session.state();
+                        check_travels(&state, &distributable(plan.clone(), state.config_options())?)?;
                     }
                     tracing::warn!(name, attempt, %error, "discarded, running again");
                     progress.discarded(attempt, &error);
