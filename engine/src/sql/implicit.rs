@@ -50,7 +50,6 @@ const ARGUMENTS: &[(&str, &[Option<Wanted>])] = &[
     ("radians", &[Some(Number)]),
     ("regexp", &[Some(Text), Some(Text)]),
     ("regexp_like", &[Some(Text), Some(Text)]),
-    ("repeat", &[Some(Text), None]),
     ("rpad", &[Some(Text), None, Some(Text)]),
     ("rtrim", &[Some(Text), Some(Text)]),
     ("sha1", &[Some(Text)]),

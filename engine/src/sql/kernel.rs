@@ -144,3 +144,33 @@ impl ScalarUDFImpl for Kernel {
 pub(crate) fn wrong_call(message: impl Into<String>) -> datafusion::error::DataFusionError {
     Error::new(Code::InvalidSql, message).into()
 }
+
+/// How much a function that makes much of little may still give for one batch of rows.
+pub(crate) struct Room {
+    name: &'static str,
+    bytes: u64,
+}
+
+impl Room {
+    /// In bytes; a plan that asks for more would take its process down.
+    const BYTES: u64 = 256 << 20;
+
+    /// For one batch.
+    pub(crate) fn of(name: &'static str) -> Self {
+        Self { name, bytes: Self::BYTES }
+    }
+
+    /// Takes so many times so many bytes, or is an error.
+    pub(crate) fn take(&mut self, times: u64, bytes: u64) -> Result<()> {
+        let needed = times.checked_mul(bytes).and_then(|needed| self.bytes.checked_sub(needed));
+        self.bytes = needed.ok_or_else(|| {
+            let most = Self::BYTES >> 20;
+            Error::new(
+                Code::InvalidSql,
+                format!("`{}` would give more than {most} MiB for one batch of rows", self.name),
+            )
+            .hint("ask for shorter values, or for fewer elements")
+        })?;
+        Ok(())
+    }
+}

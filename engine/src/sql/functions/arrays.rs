@@ -18,7 +18,7 @@ use super::{
     keys::Keys,
 };
 use crate::sql::{
-    kernel::{Accept, Arguments, Compute, Kernel, wrong_call},
+    kernel::{Accept, Arguments, Compute, Kernel, Room, wrong_call},
     types::list_of,
 };
 
@@ -310,8 +310,8 @@ fn extended(arguments: &Arguments, before: bool) -> Result<ArrayRef> {
 }
 
 fn array_insert(arguments: &Arguments) -> Result<ArrayRef> {
-    const LONGEST: usize = 1_000_000;
     let list = list(arguments, 0)?;
+    let mut room = Room::of("array_insert");
     let shift = list.values().len();
     let mut made = Lists::default();
     for row in 0..arguments.rows() {
@@ -322,9 +322,7 @@ fn array_insert(arguments: &Arguments) -> Result<ArrayRef> {
         let mut elements: Vec<Option<u32>> = range(list, row).map(index).collect();
         let item = index(shift + row);
         let distance = position.unsigned_abs() as usize;
-        if distance > elements.len() + LONGEST {
-            return exec_err!("array_insert: the position {position} is too far from the array");
-        }
+        room.take(distance.saturating_sub(elements.len()) as u64, size_of::<u64>() as u64)?;
         match position {
             0 => {
                 return exec_err!("array_insert counts positions from 1, or from -1 backwards: there is no position 0");
@@ -457,9 +455,16 @@ fn flatten(arguments: &Arguments) -> Result<ArrayRef> {
 
 fn array_repeat(arguments: &Arguments) -> Result<ArrayRef> {
     let mut made = Lists::default();
+    let mut room = Room::of("array_repeat");
+    let items = &arguments.arrays[0];
+    let bytes = items.get_array_memory_size() / items.len().max(1) + size_of::<u32>();
     for row in 0..arguments.rows() {
         match arguments.int(1, row) {
-            Some(count) => made.push(std::iter::repeat_n(index(row), usize::try_from(count).unwrap_or(0))),
+            Some(count) => {
+                let count = u32::try_from(count).unwrap_or(0);
+                room.take(count.into(), bytes as u64)?;
+                made.push(std::iter::repeat_n(index(row), count as usize));
+            }
             None => made.push_null(),
         }
     }

@@ -16,7 +16,7 @@ use super::{
     regex::Patterns,
 };
 use crate::sql::{
-    kernel::{Arguments, wrong_call},
+    kernel::{Arguments, Room, wrong_call},
     types::{list_of, map_of},
 };
 
@@ -40,10 +40,27 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             sentences
         ),
         kernel!("luhn_check", [Text], [], gives_boolean, luhn_check),
-        kernel!("space", [Int], [], gives_text, |arguments| {
-            arguments.texts(|row| Some(" ".repeat(usize::try_from(arguments.int(0, row)?).unwrap_or(0))))
+        kernel!("space", [Int], [], gives_text, |arguments| repeat("space", arguments, 0, |_| Some(" "))),
+        kernel!("repeat", [Text, Int], [], gives_text, |arguments| {
+            repeat("repeat", arguments, 1, |row| arguments.text(0, row))
         }),
     ]
+}
+
+/// A text as often as an argument says.
+fn repeat<'a>(
+    name: &'static str,
+    arguments: &Arguments,
+    times: usize,
+    text: impl Fn(usize) -> Option<&'a str>,
+) -> Result<ArrayRef> {
+    let mut room = Room::of(name);
+    arguments.try_texts(|row| {
+        let (Some(text), Some(times)) = (text(row), arguments.int(times, row)) else { return Ok(None) };
+        let times = u32::try_from(times).unwrap_or(0);
+        room.take(times.into(), text.len() as u64)?;
+        Ok(Some(text.repeat(times as usize)))
+    })
 }
 
 /// Each letter of the second text becomes that of the third; those without one go.

@@ -12,7 +12,7 @@ use datafusion::{
 };
 
 use super::args::{Kind, accept, as_first, gives_boolean, gives_bytes, gives_int, gives_text, kernel, literal_text};
-use crate::sql::kernel::{Arguments, Kernel, wrong_call};
+use crate::sql::kernel::{Arguments, Kernel, Room, wrong_call};
 
 /// The functions of this module.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -33,8 +33,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             })
         }),
         Kernel::function("overlay", overlay_types, as_first, overlay),
-        Kernel::function("lpad", |types| pad_types("lpad", types), as_first, |arguments| pad(arguments, true)),
-        Kernel::function("rpad", |types| pad_types("rpad", types), as_first, |arguments| pad(arguments, false)),
+        Kernel::function("lpad", |types| pad_types("lpad", types), as_first, |arguments| pad("lpad", arguments)),
+        Kernel::function("rpad", |types| pad_types("rpad", types), as_first, |arguments| pad("rpad", arguments)),
         Kernel::function(
             "btrim",
             |types| trim_types("btrim", types),
@@ -249,11 +249,14 @@ fn pad_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     Ok(accepted)
 }
 
-fn pad(arguments: &Arguments, left: bool) -> Result<ArrayRef> {
-    parts(arguments, |part_, row| {
-        let length = i64::from(arguments.int(1, row)?);
+fn pad(name: &'static str, arguments: &Arguments) -> Result<ArrayRef> {
+    let mut room = Room::of(name);
+    arguments.blobs(|row| {
+        let (Some(part_), Some(length)) = (part(arguments, 0, row), arguments.int(1, row)) else { return Ok(None) };
+        let length = i64::from(length);
         let with = if arguments.count() > 2 {
-            part(arguments, 2, row)?
+            let Some(with) = part(arguments, 2, row) else { return Ok(None) };
+            with
         } else if matches!(part_, Part::Bytes(_)) {
             Part::Bytes(&[0])
         } else {
@@ -262,12 +265,14 @@ fn pad(arguments: &Arguments, left: bool) -> Result<ArrayRef> {
         let count = part_.count();
         let (missing, width) = ((length - count).max(0), with.count());
         if missing == 0 || width == 0 {
-            return Some(part_.range(0, length));
+            return Ok(Some(part_.range(0, length)));
         }
+        // A letter has at most four bytes.
+        room.take(missing.unsigned_abs(), 4)?;
         let mut padding = with.range(0, i64::MAX).repeat((missing / width) as usize);
         padding.extend(with.range(0, missing % width));
         let whole = part_.range(0, i64::MAX);
-        Some(if left { [padding, whole].concat() } else { [whole, padding].concat() })
+        Ok(Some(if name == "lpad" { [padding, whole].concat() } else { [whole, padding].concat() }))
     })
 }
 
