@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use datafusion::{
     common::{Result, ScalarValue},
     functions_aggregate::{average::avg_udaf, count::count_udaf, sum::sum_udaf},
-    logical_expr::{AggregateUDF, Expr, WindowFunctionDefinition, cast, lit},
+    logical_expr::{AggregateUDF, Expr, WindowFunctionDefinition, cast, lit, when},
 };
 
 use super::{
@@ -179,10 +179,16 @@ impl Call<'_> {
             }
             Ok(call)
         };
-        // An average is rounded half up, a percentile is cut off.
+        // An average is rounded half up, a percentile is cut off. Where the sum does not fit, Spark's average is NULL or an error.
         let rounded = |part: &str| -> Result<Expr> {
             let value = asked(part)?;
-            if matches!(name, "avg" | "try_avg") { self.function("round", vec![value]) } else { Ok(value) }
+            if !matches!(name, "avg" | "try_avg") {
+                return Ok(value);
+            }
+            let most = if part == "interval_months" { f64::from(i32::MAX) } else { i64::MAX as f64 };
+            let each = self.cast(&self.function(part, vec![argument.clone()])?, &DataType::Float64)?;
+            let sum = self.function("abs", vec![with(call, sum_udaf(), each)])?;
+            when(sum.lt_eq(lit(most)), self.function("round", vec![value])?).end()
         };
         self.function("interval_of", vec![rounded("interval_months")?, rounded("interval_micros")?])
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{
     common::{Result, ScalarValue},
-    logical_expr::{Expr, lit},
+    logical_expr::{Case, Expr, lit},
 };
 
 use super::{
@@ -23,6 +23,8 @@ impl Call<'_> {
             ("current_timezone", []) => Ok(lit(self.planner.zone.as_str())),
             ("to_timestamp" | "try_to_timestamp" | "timestamp", [value]) => self.timestamp(value),
             ("to_timestamp" | "try_to_timestamp", [value, pattern]) => self.timestamp_of(value, pattern),
+            // A number is read as the text that it is written as: a year of four digits.
+            ("to_date", [value]) if self.type_of(value)?.is_numeric() => self.date(&self.cast(value, &DataType::Utf8)?),
             ("to_date" | "date", [value]) => self.date(value),
             ("to_date", [value, pattern]) => self.date(&self.timestamp_of(value, pattern)?),
             ("unix_timestamp" | "to_unix_timestamp", []) => self.cast(&self.now(), &DataType::Int64),
@@ -159,7 +161,7 @@ impl Call<'_> {
             return Ok(lit(ScalarValue::TimestampMicrosecond(None, Some("UTC".into()))));
         }
         let Some(unit) = literal(unit) else {
-            return Err(wrong_call("date_trunc needs the unit's name as a literal"));
+            return self.by_unit(unit, &MOMENT_UNITS, |unit| self.date_trunc(&unit, value));
         };
         let unit = match unit.to_ascii_lowercase().as_str() {
             "year" | "yyyy" | "yy" => "year",
@@ -184,7 +186,7 @@ impl Call<'_> {
             return Ok(lit(ScalarValue::Date32(None)));
         }
         let Some(unit) = literal(unit) else {
-            return Err(wrong_call("trunc needs the unit's name as a literal"));
+            return self.by_unit(unit, &MOMENT_UNITS[..DATE_UNITS], |unit| self.trunc(value, &unit));
         };
         let unit = match unit.to_ascii_lowercase().as_str() {
             "year" | "yyyy" | "yy" => "year",
@@ -196,7 +198,34 @@ impl Call<'_> {
         let midnight = self.cast(&self.date(value)?, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
         self.date(&self.function("date_trunc", vec![lit(unit), midnight])?)
     }
+
+    /// A cut for every unit that a row may name; another one gives NULL.
+    fn by_unit(&self, unit: &Expr, units: &[&str], cut: impl Fn(Expr) -> Result<Expr>) -> Result<Expr> {
+        let unit = self.function("lower", vec![self.cast(unit, &DataType::Utf8)?])?;
+        let cases = units.iter().map(|name| Ok((Box::new(lit(*name)), Box::new(cut(lit(*name))?))));
+        Ok(Expr::Case(Case::new(Some(Box::new(unit)), cases.collect::<Result<_>>()?, None)))
+    }
 }
+
+/// The names of units, those of dates first.
+const MOMENT_UNITS: [&str; 15] = [
+    "year",
+    "yyyy",
+    "yy",
+    "quarter",
+    "month",
+    "mon",
+    "mm",
+    "week",
+    "day",
+    "dd",
+    "hour",
+    "minute",
+    "second",
+    "millisecond",
+    "microsecond",
+];
+const DATE_UNITS: usize = 8;
 
 fn literal(expr: &Expr) -> Option<String> {
     match expr {

@@ -56,7 +56,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
         |fields, _| {
             Ok(match first(fields)? {
                 DataType::Float32 => DataType::Int32,
-                _ => DataType::Int64,
+                DataType::Float64 => DataType::Int64,
+                other => other.clone(),
             })
         },
         |arguments| {
@@ -73,7 +74,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                     let bits = v.to_bits() as i32;
                     bits ^ (((bits >> 31) as u32) >> 1) as i32
                 }),
-                _ => mapped::<Float64Type, Int64Type>(values, float_order),
+                DataType::Float64 => mapped::<Float64Type, Int64Type>(values, float_order),
+                _ => Arc::clone(values),
             })
         },
     );

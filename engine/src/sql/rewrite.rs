@@ -393,6 +393,12 @@ fn finish(function: &mut Function) -> Option<SqlType> {
         "explode" | "explode_outer" => rename(function, names::behind(&name)),
         "approx_count_distinct" => {
             rename(function, "approx_distinct");
+            // DataFusion's counts no floats.
+            if let FunctionArguments::List(list) = &mut function.args
+                && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] = list.args.as_mut_slice()
+            {
+                *value = call("float_order", vec![take(value)]);
+            }
             return Some(SqlType::BigInt(None));
         }
         "regr_count" => return Some(SqlType::BigInt(None)),

@@ -118,6 +118,14 @@ fn split(arguments: &Arguments) -> Result<ArrayRef> {
         };
         let regex = patterns.get(pattern)?;
         let limit = usize::try_from(limit.unwrap_or(-1)).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        // Spark's own rule for an empty pattern: as many letters, and what is left is left out.
+        if pattern.is_empty() && limit != usize::MAX && !text.is_empty() {
+            for letter in text.chars().take(limit) {
+                parts.values().append_value(letter.encode_utf8(&mut [0; 4]));
+            }
+            parts.append(true);
+            continue;
+        }
         let (mut start, mut count) = (0, 1);
         for found in regex.find_iter(text) {
             if count == limit {
@@ -222,9 +230,13 @@ fn regexp_extract(arguments: &Arguments) -> Result<ArrayRef> {
             continue;
         };
         let regex = patterns.get(pattern)?;
-        let group = group(regex, index)?;
-        let found = regex.captures(text).and_then(|captures| captures.get(group));
-        out.append_value(found.map_or("", |found| found.as_str()));
+        // As in Spark, a group that the expression lacks is an error where it matches.
+        match regex.captures(text) {
+            Some(captures) => {
+                out.append_value(captures.get(group(regex, index)?).map_or("", |found| found.as_str()));
+            }
+            None => out.append_value(""),
+        }
     }
     Ok(Arc::new(out.finish()))
 }
@@ -240,9 +252,8 @@ fn regexp_extract_all(arguments: &Arguments) -> Result<ArrayRef> {
             continue;
         };
         let regex = patterns.get(pattern)?;
-        let group = group(regex, index)?;
         for captures in regex.captures_iter(text) {
-            out.values().append_value(captures.get(group).map_or("", |found| found.as_str()));
+            out.values().append_value(captures.get(group(regex, index)?).map_or("", |found| found.as_str()));
         }
         out.append(true);
     }

@@ -145,6 +145,7 @@ impl Call<'_> {
                     let to = if name == "bin" { DataType::Int64 } else { DataType::Float64 };
                     doubles.push(match data_type {
                         decimal if decimal.is_decimal() && to == DataType::Float64 => double(arg.clone()),
+                        DataType::Float32 => self.cast(arg, &to)?,
                         text if text.is_decimal() || is_text(&text) => self.cast(arg, &to)?,
                         interval if is_interval(&interval) && matches!(name, "sign" | "signum" | "width_bucket") => {
                             self.cast(&order(arg.clone()), &to)?

@@ -257,7 +257,7 @@ impl Arguments {
 
 /// The type that values have in common by Spark's rules.
 pub(super) fn common(name: &str, types: &[DataType]) -> Result<DataType> {
-    match datafusion::logical_expr::type_coercion::binary::type_union_resolution(types) {
+    match crate::sql::coercion::common(types) {
         Some(common) => Ok(common),
         None => {
             let types: Vec<String> = types.iter().map(type_name).collect();

@@ -220,7 +220,9 @@ fn to_csv(arguments: &Arguments) -> Result<ArrayRef> {
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;
     arguments.texts(|row| {
-        if structs.is_null(row) {
+        // A line of nothing is none.
+        let is_nothing = columns.len() == 1 && columns[0].0.is_null(row) && format.null.is_empty();
+        if structs.is_null(row) || is_nothing {
             return None;
         }
         let mut line = String::new();

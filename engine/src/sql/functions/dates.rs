@@ -26,12 +26,28 @@ use crate::sql::{
     },
 };
 
+/// The place of a day in a week that begins with Monday, by its name or the first two or three letters of it.
+fn weekday(name: &str) -> Option<i32> {
+    const NAMES: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let name = name.to_ascii_lowercase();
+    let day = NAMES.iter().position(|day| *day == name || (matches!(name.len(), 2 | 3) && day.starts_with(&name)))?;
+    i32::try_from(day).ok()
+}
+
 /// The functions of this module.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         kernel!("make_date", [Int, Int, Int], [], |_, _| Ok(DataType::Date32), make_date),
         kernel!("date_from_unix_date", [Int], [], |_, _| Ok(DataType::Date32), |arguments| {
             arguments.values::<Date32Type>(|row| arguments.int(0, row))
+        }),
+        kernel!("next_day", [Date, Text], [], |_, _| Ok(DataType::Date32), |arguments| {
+            arguments.values::<Date32Type>(|row| {
+                let (date, weekday) = (arguments.value::<Date32Type>(0, row)?, weekday(arguments.text(1, row)?)?);
+                // Day 0 was a Thursday, the fourth of them.
+                let ahead = (i64::from(weekday) - i64::from(date) - 3).rem_euclid(7) as i32;
+                date.checked_add(if ahead == 0 { 7 } else { ahead })
+            })
         }),
         kernel!("unix_date", [Date], [], super::args::gives_int, |arguments| {
             arguments.values::<Int32Type>(|row| arguments.value::<Date32Type>(0, row))

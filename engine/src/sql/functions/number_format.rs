@@ -317,7 +317,7 @@ impl Format {
         }
         let negative = value < 0;
         match self.sign {
-            Sign::None if negative => out.insert(0, '-'),
+            // A format without a place for a sign shows none.
             Sign::None => {}
             Sign::Always(side) => place(&mut out, side, if negative { '-' } else { '+' }),
             Sign::Minus(side) => place(&mut out, side, if negative { '-' } else { ' ' }),

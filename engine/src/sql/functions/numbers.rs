@@ -25,6 +25,8 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
                 arguments.double(0, row).filter(|x| *x > -1.0 || x.is_nan()).map(f64::ln_1p)
             })
         }),
+        kernel!("sqrt", [Double], [], gives_double, |arguments| each(arguments, f64::sqrt)),
+        kernel!("cbrt", [Double], [], gives_double, |arguments| each(arguments, f64::cbrt)),
         kernel!("expm1", [Double], [], gives_double, |arguments| each(arguments, f64::exp_m1)),
         kernel!("rint", [Double], [], gives_double, |arguments| each(arguments, f64::round_ties_even)),
         kernel!("cot", [Double], [], gives_double, |arguments| each(arguments, |x| 1.0 / x.tan())),

@@ -275,7 +275,9 @@ fn regexp_substr(arguments: &Arguments) -> Result<ArrayRef> {
     let mut patterns = Patterns::default();
     arguments.try_texts(|row| {
         let (Some(text), Some(pattern)) = (arguments.text(0, row), arguments.text(1, row)) else { return Ok(None) };
-        Ok(patterns.get(pattern)?.find(text).map(|found| found.as_str().to_string()))
+        // An empty match is none.
+        let found = patterns.get(pattern)?.find(text).map(|found| found.as_str());
+        Ok(found.filter(|found| !found.is_empty()).map(str::to_string))
     })
 }
 

@@ -40,6 +40,12 @@ pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
             sentences
         ),
         kernel!("luhn_check", [Text], [], gives_boolean, luhn_check),
+        kernel!("char", [Long], [], gives_text, |arguments| {
+            arguments.texts(|row| {
+                let code = arguments.long(0, row)?;
+                Some(if code < 0 { String::new() } else { char::from((code & 0xFF) as u8).to_string() })
+            })
+        }),
         kernel!("space", [Int], [], gives_text, |arguments| repeat("space", arguments, 0, |_| Some(" "))),
         kernel!("repeat", [Text, Int], [], gives_text, |arguments| {
             repeat("repeat", arguments, 1, |row| arguments.text(0, row))
@@ -90,7 +96,7 @@ fn translate(arguments: &Arguments) -> Result<ArrayRef> {
 fn levenshtein(arguments: &Arguments) -> Result<ArrayRef> {
     arguments.values::<Int32Type>(|row| {
         let (a, b) = (arguments.text(0, row)?, arguments.text(1, row)?);
-        let threshold = if arguments.count() > 2 { Some(arguments.int(2, row)?) } else { None };
+        let threshold = (arguments.count() > 2).then(|| arguments.int(2, row).unwrap_or(0));
         let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
         let mut last: Vec<i32> = (0..=b.len() as i32).collect();
         for (i, x) in a.iter().enumerate() {
