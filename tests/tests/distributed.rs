@@ -107,6 +107,19 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
             "SELECT count(*) AS n FROM (SELECT max(area) OVER (PARTITION BY a, b) AS m FROM (SELECT area, id AS a, id AS b FROM g.visits))",
             one(24),
         ),
+        // A join that is planned to collect its left side, which nothing is known of, is one by partitions: its rows have the partitions of its keys.
+        (
+            "SELECT count(*) AS n FROM (SELECT k FROM (SELECT city AS k, area, row_number() OVER (PARTITION BY city ORDER BY area) AS r FROM g.visits) d \
+             LEFT ANTI JOIN (SELECT area, row_number() OVER (PARTITION BY area ORDER BY id) AS r FROM g.cities WHERE id < 0) e \
+             ON d.area = e.area AND d.r = e.r GROUP BY k)",
+            one(13),
+        ),
+        // A window over rows that are sorted the other way.
+        (
+            "SELECT count(*) AS n FROM (SELECT id, row_number() OVER (ORDER BY area DESC, id) AS r, \
+             lag(id, 1, -1) OVER (PARTITION BY area ORDER BY id DESC) AS l FROM g.cities) WHERE r > 0 AND l > id",
+            one(4),
+        ),
         // Nothing but one row beside others.
         (
             "SELECT name FROM g.cities WHERE EXISTS (SELECT 1 FROM g.cities a JOIN g.visits b ON a.id = b.city) ORDER BY name",

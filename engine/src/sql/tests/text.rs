@@ -91,6 +91,10 @@ async fn wrong_patterns_are_explained() {
         ("SELECT regexp_extract('x', 'x', 1) AS x", "there is no group 1"),
         ("SELECT regexp_extract('x', '(?=a)', 0) AS x", "look-ahead"),
         ("SELECT split('x') AS x", "split takes"),
+        ("SELECT repeat('ab', 2147483647) AS x", "more than 256 MiB"),
+        ("SELECT space(2147483647) AS x", "more than 256 MiB"),
+        ("SELECT lpad('a', 2147483647, 'b') AS x", "more than 256 MiB"),
+        ("SELECT array_repeat(1, 2147483647) AS x", "more than 256 MiB"),
     ] {
         let error = failure(&state, sql).await;
         assert!(error.message.contains(expected), "{sql}: {error}");
