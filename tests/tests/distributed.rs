@@ -120,6 +120,27 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
              lag(id, 1, -1) OVER (PARTITION BY area ORDER BY id DESC) AS l FROM g.cities) WHERE r > 0 AND l > id",
             one(4),
         ),
+        // A condition that is false, above an aggregate that has one row of no rows, too.
+        (
+            "SELECT count(*) AS n FROM g.cities c LEFT ANTI JOIN (SELECT max(area) AS a FROM g.visits) v ON FALSE",
+            one(24),
+        ),
+        (
+            "SELECT count(*) AS n FROM g.cities WHERE (CAST('x' AS int) IN (SELECT area FROM g.visits WHERE NOT EXISTS (SELECT 1 FROM g.cities WHERE id > 99))) \
+             IS NOT TRUE",
+            one(24),
+        ),
+        // A lambda above a join that has other columns than it was planned over, and a key that equals the one by which rows are partitioned.
+        (
+            "SELECT count(*) AS n FROM (SELECT EXISTS (SELECT a.id FROM g.cities a JOIN g.visits b ON a.area BETWEEN b.area AND a.area \
+             WHERE filter(array(b.city), v -> v <> a.id)[0] IN (SELECT id FROM g.cities)) AS e FROM g.cities) WHERE e",
+            one(24),
+        ),
+        (
+            "SELECT count(*) AS n FROM (SELECT id, id AS k FROM g.cities GROUP BY id) a LEFT SEMI JOIN (SELECT id, row_number() OVER (ORDER BY id) AS r \
+             FROM g.cities WHERE id < 99) b ON a.id = b.id JOIN g.visits v ON a.k = v.city",
+            one(20),
+        ),
         // Nothing but one row beside others.
         (
             "SELECT name FROM g.cities WHERE EXISTS (SELECT 1 FROM g.cities a JOIN g.visits b ON a.id = b.city) ORDER BY name",

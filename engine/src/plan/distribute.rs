@@ -121,11 +121,13 @@ fn is_sorted_by(plan: &Arc<dyn ExecutionPlan>, keys: &[Arc<dyn PhysicalExpr>]) -
         Some(sort) => Some(sort.expr()),
         None => plan.downcast_ref::<SortPreservingMergeExec>().map(SortPreservingMergeExec::expr),
     };
-    if let Some(sort) = sort {
-        return keys.iter().all(|key| sort.iter().any(|sorted| sorted.expr.eq(key)));
-    }
     let children = plan.children();
     let [input] = children.as_slice() else { return false };
+    if let Some(sort) = sort {
+        // A key that is constant below is left out of the sort when the plan has been cut.
+        let is_constant = |key| input.equivalence_properties().is_expr_constant(key).is_some();
+        return keys.iter().all(|key| !is_constant(key) && sort.iter().any(|sorted| sorted.expr.eq(key)));
+    }
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let below = keys.iter().map(|key| {
             let column = key.downcast_ref::<Column>()?;
@@ -172,10 +174,10 @@ fn tell_keys(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let asked = node.input_distribution_requirements();
         let children = node.children().into_iter().zip(asked.per_child_distributions()).map(|(child, asked)| {
             let partitioning = child.output_partitioning();
-            let (Distribution::KeyPartitioned(keys), Partitioning::Hash(..)) = (asked, partitioning) else {
+            let (Distribution::KeyPartitioned(keys), Partitioning::Hash(known, _)) = (asked, partitioning) else {
                 return child.clone();
             };
-            if partitioning.partition_count() == 1 || child.is::<RepartitionExec>() {
+            if partitioning.partition_count() == 1 || (child.is::<RepartitionExec>() && known == keys) {
                 return child.clone();
             }
             changed = true;

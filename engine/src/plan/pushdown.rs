@@ -3,17 +3,17 @@
 use std::{collections::HashSet, sync::Arc};
 
 use datafusion::{
-    common::{Result, tree_node::TreeNode},
+    common::{
+        Result,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     config::ConfigOptions,
     physical_expr::expressions::LambdaExpr,
     physical_optimizer::{
         PhysicalOptimizerRule, ensure_requirements::EnsureRequirements, filter_pushdown::FilterPushdown,
         optimizer::PhysicalOptimizer, projection_pushdown::ProjectionPushdown,
     },
-    physical_plan::{
-        ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions,
-        joins::{HashJoinExec, NestedLoopJoinExec},
-    },
+    physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions},
 };
 
 use super::distribute::{UnionFences, WindowFences};
@@ -38,10 +38,10 @@ pub fn physical_optimizer_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + 
     rules
 }
 
-/// Pushes projections down, but for plans whose joins have lambdas in their conditions.
+/// Pushes projections down, but for plans with lambdas.
 ///
-/// DataFusion 55 takes parts of such a condition out into a projection below the join, and leaves a lambda's variable the number that it had in the
-/// condition: it is then read from a column (`Field of physical LambdaVariable … doesn't match`).
+/// DataFusion 55 moves expressions to where there are other columns (parts of a join's condition below the join, a projection into the one below it),
+/// and leaves a lambda's variable the number that it had: it is then read from a column (`Field of physical LambdaVariable … doesn't match`).
 #[derive(Debug)]
 struct LambdaPushdown {
     inner: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
@@ -50,12 +50,12 @@ struct LambdaPushdown {
 impl PhysicalOptimizerRule for LambdaPushdown {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         let has_lambda = |node: &Arc<dyn ExecutionPlan>| {
-            let filter = match node.downcast_ref::<NestedLoopJoinExec>() {
-                Some(join) => join.filter(),
-                None => node.downcast_ref::<HashJoinExec>().and_then(HashJoinExec::filter),
-            };
-            let Some(filter) = filter else { return Ok(false) };
-            filter.expression().exists(|expr| Ok(expr.is::<LambdaExpr>()))
+            let mut found = false;
+            node.apply_expressions(&mut |expr| {
+                found |= expr.exists(|expr| Ok(expr.is::<LambdaExpr>()))?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(found)
         };
         if plan.exists(has_lambda)? { Ok(plan) } else { self.inner.optimize(plan, config) }
     }

@@ -17,23 +17,19 @@ use super::subqueries::same;
 
 /// The plan with the same meaning after the optimizer's work.
 pub(super) fn mended(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = kept_aggregates(plan, false, false)?;
+    let plan = kept_aggregates(plan, false)?;
     let has_join = plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))?;
     if has_join { keys_with_nulls(plan) } else { Ok(plan) }
 }
 
-/// `PushDownFilter` puts a condition on a constant (`SELECT * FROM (SELECT 1 AS c, max(x) FROM t) WHERE c = 2`) below an aggregate without groups, which
-/// then gives its row all the same. It does not go below a limit, and one row is all that there is.
-fn kept_aggregates(plan: LogicalPlan, filtered: bool, constant: bool) -> Result<LogicalPlan> {
+/// `PushDownFilter` puts a condition that is, or becomes, constant (`SELECT * FROM (SELECT 1 AS c, max(x) FROM t) WHERE c = 2`, `LEFT ANTI JOIN (SELECT
+/// max(x) FROM t) ON FALSE`) below an aggregate without groups, which then gives its row all the same. It does not go below a limit, and one row is all
+/// that there is.
+fn kept_aggregates(plan: LogicalPlan, filtered: bool) -> Result<LogicalPlan> {
     let filtered = filtered || matches!(plan, LogicalPlan::Filter(_) | LogicalPlan::Join(_));
-    let constant = constant
-        || match &plan {
-            LogicalPlan::Projection(node) => node.expr.iter().any(|expr| expr.column_refs().is_empty()),
-            _ => false,
-        };
-    let plan = plan.map_children(|child| kept_aggregates(child, filtered, constant).map(Transformed::yes))?.data;
+    let plan = plan.map_children(|child| kept_aggregates(child, filtered).map(Transformed::yes))?.data;
     match &plan {
-        LogicalPlan::Aggregate(aggregate) if filtered && constant && aggregate.group_expr.is_empty() => {
+        LogicalPlan::Aggregate(aggregate) if filtered && aggregate.group_expr.is_empty() => {
             LogicalPlanBuilder::from(plan).limit(0, Some(1))?.build()
         }
         _ => Ok(plan),
