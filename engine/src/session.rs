@@ -87,7 +87,7 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
     sql::check_time_zone(config.options())?;
     let mut higher_order = all_default_higher_order_functions();
     higher_order.extend(sql::higher_order_functions());
-    let mut optimizer_rules = sql::with_leaf_pushdown(ballista_default_optimizer_rules());
+    let mut optimizer_rules = sql::with_checks(ballista_default_optimizer_rules());
     optimizer_rules.extend(sql::optimizer_rules());
     let mut builder = SessionStateBuilder::new()
         .with_config(config)

@@ -141,6 +141,17 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
              FROM g.cities WHERE id < 99) b ON a.id = b.id JOIN g.visits v ON a.k = v.city",
             one(20),
         ),
+        // A table's column and an alias of one name.
+        ("SELECT id + 1 AS id FROM g.cities t ORDER BY t.id * -1 LIMIT 2", vec![json!([24]), json!([23])]),
+        (
+            "SELECT count(*) AS n FROM (SELECT (SELECT max(v.id) AS city FROM g.visits v WHERE v.city = c.id) AS m FROM g.cities c) WHERE m IS NOT NULL",
+            one(12),
+        ),
+        // A sum of decimals beside a DISTINCT has the type of one alone.
+        (
+            "SELECT count(*) AS n FROM (SELECT name, sum(CAST(area AS decimal(9,2))) AS s, sum(DISTINCT id) AS d FROM g.cities GROUP BY name) WHERE s > 2",
+            one(19),
+        ),
         // Nothing but one row beside others.
         (
             "SELECT name FROM g.cities WHERE EXISTS (SELECT 1 FROM g.cities a JOIN g.visits b ON a.id = b.city) ORDER BY name",
@@ -214,7 +225,7 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
         ),
         // A name behind a dot is no alias.
         (
-            "SELECT 1 AS k, x.k[0] AS f FROM (SELECT array(id) AS k, id FROM g.cities) x ORDER BY x.id LIMIT 2",
+            "SELECT 1 AS k, x.k[0] AS l FROM (SELECT array(id) AS k, id FROM g.cities) x ORDER BY x.id LIMIT 2",
             vec![json!([1, 0]), json!([1, 1])],
         ),
     ]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::{
     common::{
-        Column, JoinType, Result,
+        Column, Result,
         tree_node::{Transformed, TreeNode},
     },
     logical_expr::{
@@ -36,9 +36,8 @@ impl OptimizerRule for JoinKeys {
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Join(join) = plan else { return Ok(Transformed::no(plan)) };
-        let has_both = matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
         let is_plain = |(left, right): &(Expr, Expr)| left.try_as_col().is_some() && right.try_as_col().is_some();
-        if !has_both || join.on.iter().all(is_plain) || !may_meet(&join) {
+        if join.on.iter().all(is_plain) || !may_meet(&join) {
             return Ok(Transformed::no(LogicalPlan::Join(join)));
         }
 
@@ -64,7 +63,10 @@ fn may_meet(join: &Join) -> bool {
     let are_known = join.on.iter().all(|(l, r)| is_known(l, &left) && is_known(r, &right));
     let names = |(l, r): &(Expr, Expr)| (l.schema_name().to_string(), r.schema_name().to_string());
     let (left_names, right_names): (Vec<_>, Vec<_>) = join.on.iter().map(names).unzip();
-    !are_known
+    let has_twins = |names: &[String]| names.iter().enumerate().any(|(at, name)| names[..at].contains(name));
+    let twins = has_twins(&left_names) || has_twins(&right_names);
+    twins
+        || !are_known
         || left_names.iter().any(|l| right_names.contains(l))
         || left.iter().any(|l| right.iter().any(|r| meet(l, r)))
 }

@@ -220,7 +220,7 @@ impl SparkPlanner {
         }
         let nonzero = match &right {
             Expr::Literal(value, _) if !value.is_null() && !is_zero(value) => right,
-            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_zero(value)) => {
+            Expr::Cast(inner) if matches!(inner.expr.as_ref(), Expr::Literal(value, _) if !value.is_null() && !is_text(&value.data_type()) && !is_zero(value)) => {
                 right
             }
             _ => match self.functions.get("nullif") {

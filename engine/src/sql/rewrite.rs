@@ -21,7 +21,7 @@ use super::{
     calls::{CAST, INT, NAMES, STRICT_CAST, TRY_CAST},
     functions, grouping,
     implicit::casts_arguments,
-    known_values, likes, names, natural, set_operations, suggest,
+    known_values, likes, names, natural, order_keys, set_operations, suggest,
     syntax::{
         arguments_mut, binary, call, cast, field, int_of, is_distinct, marked, name_of, not, number, number_of,
         place_holder, rename, set_arguments, take, text, unmark,
@@ -272,6 +272,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         set_operations::arms_as_queries(&mut query.body);
         functions::selects::rewrite_order(query);
+        order_keys::spell_out(query);
         if let SetExpr::Select(select) = query.body.as_mut() {
             using::name_relations(select);
             natural::wrap(select);

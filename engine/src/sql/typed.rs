@@ -135,7 +135,9 @@ impl Call<'_> {
                 if types.iter().any(DataType::is_decimal) && types.iter().all(|t| decimal_of(t).is_some()) {
                     self.function("decimal_pmod", vec![left.clone(), right.clone()])
                 } else {
-                    self.function("pmod", args.to_vec())
+                    // A zero with a sign is one, too.
+                    let divisor = if types[1].is_floating() { normal(right.clone()) } else { right.clone() };
+                    self.function("pmod", vec![left.clone(), divisor])
                 }
             }
             (name, args) if OF_DOUBLES.contains(&name) => {

@@ -39,7 +39,15 @@ use crate::delta::DeltaTableScan;
 
 /// The physical plan of a query over Delta tables, with texts as views where that is safe.
 pub async fn physical_plan(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-    let plain = state.create_physical_plan(plan).await?;
+    let plain = match state.create_physical_plan(plan).await {
+        // DataFusion's moving of field reads towards the scans may lose a column (see `checked_rules`).
+        Err(error) if error.to_string().contains("__datafusion_extracted") => {
+            let mut state = state.clone();
+            state.config_mut().options_mut().optimizer.enable_leaf_expression_pushdown = false;
+            return state.create_physical_plan(plan).await;
+        }
+        planned => planned?,
+    };
     if !only_compares_texts(plan)? {
         return Ok(plain);
     }

@@ -35,6 +35,11 @@ pub(super) fn scalar(plan: &LogicalPlan, input: &DFSchema) -> Result<bool> {
     let counted: Vec<String> =
         aggregate.aggr_expr.iter().filter(|expr| counts(expr)).map(|expr| expr.schema_name().to_string()).collect();
     let [expr] = projection.expr.as_slice() else { return Ok(false) };
+    // The keys of the join stand beside the result: `(SELECT max(x) AS k FROM t WHERE t.k = outer.k)`.
+    let name = projection.schema.field(0).name();
+    if aggregate.input.schema().fields().iter().any(|field| field.name() == name) {
+        return Ok(false);
+    }
     let plain = aggregate.group_expr.is_empty()
         && aggregate.aggr_expr.iter().all(|expr| null_of_nothing(expr) || counts(expr))
         && !has_outer(expr)
