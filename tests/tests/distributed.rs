@@ -141,6 +141,12 @@ fn cases() -> Vec<(&'static str, Vec<Value>)> {
              FROM g.cities WHERE id < 99) b ON a.id = b.id JOIN g.visits v ON a.k = v.city",
             one(20),
         ),
+        // A sort above a join of which one side has no row.
+        (
+            "SELECT count(*) AS n FROM (SELECT sum(c.id) OVER (PARTITION BY c.id ORDER BY c.area) AS s FROM g.cities c JOIN g.visits v ON v.id = c.id \
+             WHERE c.name IN ('x'))",
+            one(0),
+        ),
         // A table's column and an alias of one name.
         ("SELECT id + 1 AS id FROM g.cities t ORDER BY t.id * -1 LIMIT 2", vec![json!([24]), json!([23])]),
         (

@@ -9,6 +9,7 @@
 //! | join whose order is counted on | its sides are swapped when their sizes are known, after the sort above was left out | [`KeepExec`] on its right: without statistics it stays |
 //! | cross join with a right side of several partitions, or below a union | its sides are swapped when their sizes are known, without collecting the new left side (ballista `JoinSelection`) | the same |
 //! | union whose branches are sorted, by the order of the union | the sort is put back into a branch that was cut there, and every task runs that branch | [`UnionFences`]: no order goes through a union |
+//! | sort above a hash join | it goes to a side of the join when a part is optimized again, and the sides are swapped after that | [`KeepExec`] below it hides the order of rows |
 //! | window, aggregate or join over rows whose partitioning by its keys follows from columns that are equal | the rows are partitioned again within a task | [`KeepExec`] below it tells the keys |
 //! | hash join that collects its left side, but may not broadcast it | Ballista makes it a partitioned one (`collect_left_broadcast_safe`), whose rows have other partitions, and no order | it is made a partitioned one here, and its rows are partitioned and sorted again as they were |
 //! | partitioned hash join, sort-merge join, of any kind | nothing: all rows of a key are in one task | – |
@@ -158,6 +159,9 @@ pub fn distributable(plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Re
         if node.is::<UnionExec>() {
             return node.transform_down(fixed_cross);
         }
+        if node.is::<SortExec>() {
+            return fenced_sort(node);
+        }
         match node.downcast_ref::<HashJoinExec>() {
             Some(join) => hash_join(join, &node, config),
             None => Ok(Transformed::no(node)),
@@ -283,6 +287,17 @@ fn exchanged(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let partitioning = Partitioning::Hash(keys, config.execution.target_partitions);
     Ok(Arc::new(RepartitionExec::try_new(plan.clone(), partitioning)?))
+}
+
+/// A sort that stays above the joins that it is above. When a part of a plan is optimized again a sort may go to a side of a join, whose sides are swapped
+/// when their sizes are known: then nothing is in order.
+fn fenced_sort(node: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let [input] = node.children()[..] else { return Ok(Transformed::no(node)) };
+    if input.is::<KeepExec>() || !input.exists(|node| Ok(node.is::<HashJoinExec>()))? {
+        return Ok(Transformed::no(node));
+    }
+    let input = fence(input.clone());
+    Ok(Transformed::yes(with_children(node, vec![input])?))
 }
 
 /// A cross join that keeps its sides. Below a union, what can be left out of a task and what can't is decided before sides are swapped: the one that
