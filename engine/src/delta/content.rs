@@ -11,14 +11,20 @@
 //! **How it is found.** Commits of ours that change data carry `txn` actions, which stay in checkpoints when the commits themselves are gone:
 //! - `trireme:content`: a number for what the table holds since: of a load the load's own, of anything else a random one.
 //! - `trireme:at`: the version of that commit, and the table's *epoch*, which everything that replaces all rows raises.
-//! - `trireme:merged:<source>@<version>`: which spec was merged last, as a number.
+//! - `trireme:merged:<source>@<version>`: which spec was merged last, as a number; odd where another version was read in its place. 0 says that its rows
+//!   do not count any more: an older version was merged since, and it was not there to be merged again.
 //! - `trireme:newest:<source>`: up to which version the source is in the table, in order. Merging an older one takes it back, so that newer ones are
 //!   applied again.
 //! - `trireme:passed:<source>`: the oldest version that was passed over (it failed, or a newer one was asked for by name); 0 for none.
+//! - `trireme:first:<source>`: the oldest version that was merged; what is older was never asked for.
+//! - `trireme:known:<source>`: a number for the versions up to the newest that there were, and what was to be read of each. Where it differs, one came
+//!   late or was skipped or taken back, and the versions are looked at one by one.
 //!
-//! The last three end in `#<epoch>` from the first epoch on, so that a replaced table has none of them. Commits of others are the ones after `trireme:at`:
+//! All but the first two end in `#<epoch>` from the first epoch on, so that a replaced table has none of them. Commits of others are the ones after `trireme:at`:
 //! they are read, and there are few, for every commit of ours moves the mark. What earlier builds wrote (`trireme:load:…`, `trireme:merge:…`, no
 //! `trireme:at`) is looked for in the log, from its end back to the commit that carried it.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -27,11 +33,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{commit::Txn, table::Table};
-use crate::{RawVersion, SourceName, error::Result};
+use crate::{RawVersion, SourceName, error::{Error, Result}};
 
 const CONTENT: &str = "trireme:content";
 const AT: &str = "trireme:at";
 const MERGED: &str = "trireme:merged:";
+const NEWEST: &str = "trireme:newest:";
+const PASSED: &str = "trireme:passed:";
+const FIRST: &str = "trireme:first:";
+const KNOWN: &str = "trireme:known:";
 /// Log entries read at a time.
 const PARALLEL: usize = 16;
 /// Bits of [`AT`] that are the commit's version; the epoch is above them.
@@ -50,6 +60,14 @@ pub struct Delivery {
     pub replaces: bool,
     /// Oldest version of the source that is newer than what the table had and is passed over.
     pub passed: Option<RawVersion>,
+    /// Versions whose rows do not count any more.
+    pub voids: Vec<RawVersion>,
+    /// The oldest version that the table has from now on, as a number; none where that stays.
+    pub first: Option<i64>,
+    /// The versions up to this one and what is read of each, as a number.
+    pub known: i64,
+    /// Another version is read in its place.
+    pub instead: bool,
     /// It is to be applied whatever the table holds.
     pub force: bool,
 }
@@ -76,6 +94,22 @@ pub(super) enum Effect {
 }
 
 impl Delivery {
+    /// A merge of a version that is the only one of its source.
+    pub fn new(source: SourceName, version: RawVersion) -> Self {
+        Self {
+            source,
+            version,
+            digest: String::new(),
+            replaces: false,
+            passed: None,
+            voids: Vec::new(),
+            first: None,
+            known: 0,
+            instead: false,
+            force: false,
+        }
+    }
+
     /// The number by which the log knows it.
     fn number(&self) -> i64 {
         let Self { source, version, digest, .. } = self;
@@ -83,7 +117,8 @@ impl Delivery {
         let digest = Sha256::digest(format!("{kind} {source}@{version} {digest}"));
         let first = digest.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
         // Never negative.
-        (first >> 1) as i64
+        let number = (first >> 1) as i64;
+        if self.replaces { number } else { number & !1 | i64::from(self.instead) }
     }
 
     /// What the log has when exactly this was done.
@@ -95,7 +130,7 @@ impl Delivery {
     }
 
     fn merged_id(&self, epoch: i64) -> String {
-        of_epoch(format!("{MERGED}{}@{}", self.source, self.version), epoch)
+        merged_id(&self.source, &self.version, epoch)
     }
 
     /// Whether the table holds it, see the module's rule.
@@ -112,7 +147,8 @@ impl Delivery {
             return Ok(false);
         }
         match table.applied(&txn.app_id).await? {
-            Some(number) => Ok(number == txn.version),
+            // Earlier builds did not tell odd from even.
+            Some(number) => Ok(number | 1 == txn.version | 1),
             None if content.epoch > 0 => Ok(false),
             None => Ok(self.found(table, "merge").await?.is_some_and(|since| since < Effect::Replaced)),
         }
@@ -165,7 +201,7 @@ impl Content {
 
     /// The newest version of a source, as a number, up to which the table holds it in order.
     pub async fn newest(&self, table: &Table, source: &SourceName) -> Result<Option<i64>> {
-        let app_id = newest_id(source, self.epoch);
+        let app_id = of_source(NEWEST, source, self.epoch);
         let newest = table.applied(&app_id).await?;
         // An earlier build did not say when others replaced the table.
         if let (Some(version), None) = (newest, self.number)
@@ -181,7 +217,32 @@ impl Content {
         if self.number.is_none() {
             return Ok(None);
         }
-        Ok(table.applied(&passed_id(source, self.epoch)).await?.filter(|passed| *passed > 0))
+        Ok(table.applied(&of_source(PASSED, source, self.epoch)).await?.filter(|passed| *passed > 0))
+    }
+
+    /// The versions of a source that the table knew of, and what was read of each, as a number.
+    pub async fn known(&self, table: &Table, source: &SourceName) -> Result<Option<i64>> {
+        table.applied(&of_source(KNOWN, source, self.epoch)).await
+    }
+
+    /// The oldest version of a source that was merged, as a number.
+    pub async fn first(&self, table: &Table, source: &SourceName) -> Result<Option<i64>> {
+        table.applied(&of_source(FIRST, source, self.epoch)).await
+    }
+
+    /// Of these versions those whose rows count, by a merge with whatever spec; with each, whether another was read in its place.
+    pub async fn merged(
+        &self,
+        table: &Table,
+        source: &SourceName,
+        versions: &[RawVersion],
+    ) -> Result<BTreeMap<RawVersion, bool>> {
+        let found = stream::iter(versions.to_vec()).map(|version| async move {
+            let number = table.applied(&merged_id(source, &version, self.epoch)).await?;
+            Ok::<_, Error>(number.filter(|number| *number != 0).map(|number| (version, number & 1 == 1)))
+        });
+        let found: Vec<_> = found.buffered(PARALLEL).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// What a commit of this version says of the content that it leaves.
@@ -192,12 +253,17 @@ impl Content {
         let at = epoch << VERSION_BITS | i64::try_from(version).unwrap_or(0);
         let mut marks = vec![(CONTENT.to_string(), number), (AT.to_string(), at)];
         if let Some(delivery) = delivery {
+            let source = &delivery.source;
+            let of_source = |kind: &str| of_source(kind, source, epoch);
             let passed = delivery.passed.as_ref().map_or(0, RawVersion::number);
             if !delivery.replaces {
                 marks.push((delivery.merged_id(epoch), delivery.number()));
             }
-            marks.push((newest_id(&delivery.source, epoch), delivery.version.number()));
-            marks.push((passed_id(&delivery.source, epoch), passed));
+            marks.extend(delivery.voids.iter().map(|version| (merged_id(source, version, epoch), 0)));
+            marks.push((of_source(NEWEST), delivery.version.number()));
+            marks.push((of_source(PASSED), passed));
+            marks.push((of_source(KNOWN), delivery.known));
+            marks.extend(delivery.first.map(|first| (of_source(FIRST), first)));
         }
         marks.into_iter().map(|(app_id, version)| Txn { app_id, version }).collect()
     }
@@ -209,12 +275,12 @@ pub(super) fn merged_version(app_id: &str) -> Option<RawVersion> {
     version.split('#').next()?.parse().ok()
 }
 
-fn newest_id(source: &SourceName, epoch: i64) -> String {
-    of_epoch(format!("trireme:newest:{source}"), epoch)
+fn merged_id(source: &SourceName, version: &RawVersion, epoch: i64) -> String {
+    of_epoch(format!("{MERGED}{source}@{version}"), epoch)
 }
 
-fn passed_id(source: &SourceName, epoch: i64) -> String {
-    of_epoch(format!("trireme:passed:{source}"), epoch)
+fn of_source(kind: &str, source: &SourceName, epoch: i64) -> String {
+    of_epoch(format!("{kind}{source}"), epoch)
 }
 
 fn of_epoch(id: String, epoch: i64) -> String {

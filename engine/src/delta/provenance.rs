@@ -39,7 +39,8 @@ impl JobCommits {
                     job = info["jobId"].as_str().unwrap_or_default().to_string();
                     time = info["timestamp"].as_i64().and_then(DateTime::from_timestamp_millis);
                 }
-                merged = merged.or_else(|| merged_version(action["txn"]["appId"].as_str()?));
+                let txn = &action["txn"];
+                merged = merged.or_else(|| merged_version(txn["appId"].as_str()?).filter(|_| txn["version"] != 0));
             }
             if job == job_id {
                 found.own.push((version, merged));

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     manifest::Manifest,
-    zone::{MANIFEST, RawZone},
+    zone::{DOWNLOAD, MANIFEST, RawZone},
 };
 use crate::{
     RawVersion, SourceName,
@@ -88,9 +88,27 @@ pub struct Deliveries {
     pub marks: BTreeMap<RawVersion, Mark>,
     /// Versions whose files are gone.
     pub dropped: BTreeSet<RawVersion>,
+    /// Versions that have files and no manifest: others put them there.
+    pub unpublished: BTreeSet<RawVersion>,
 }
 
 impl Deliveries {
+    /// All versions up to one, oldest first, and what is to be read of each, as a number that is never negative.
+    pub fn number_up_to(&self, last: i64) -> i64 {
+        use sha2::{Digest, Sha256};
+        let all = BTreeSet::from_iter(self.versions.iter().chain(&self.dropped).chain(&self.unpublished));
+        let mut digest = Sha256::new();
+        for version in all.into_iter().filter(|version| version.number() <= last) {
+            let read = match self.marks.get(version) {
+                Some(mark) if mark.leaves_out() => "",
+                _ => self.read_for(version).as_str(),
+            };
+            digest.update(format!("{version} {read}\n"));
+        }
+        let first = digest.finalize().iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+        (first >> 1) as i64
+    }
+
     /// Versions that are to be read, oldest first, each in its place.
     pub fn readable(&self) -> impl DoubleEndedIterator<Item = &RawVersion> {
         self.versions.iter().filter(|version| self.marks.get(version).is_none_or(|mark| !mark.leaves_out()))
@@ -108,6 +126,7 @@ impl RawZone {
         let store = self.storage().store();
         let mut objects = store.list(Some(&self.storage().path(&format!("raw/{source}"))));
         let (mut found, mut marked) = (Deliveries::default(), Vec::new());
+        let (mut with_files, mut not_ours) = (BTreeSet::new(), BTreeSet::new());
         while let Some(object) = objects.try_next().await? {
             let mut names = object.location.parts().rev();
             let (file, folder) = (names.next(), names.next());
@@ -118,10 +137,22 @@ impl RawZone {
                 Some(DROPPED) => {
                     found.dropped.insert(version);
                 }
+                Some(DOWNLOAD) => {
+                    not_ours.insert(version);
+                }
+                Some(name) if !name.starts_with(['_', '.']) => {
+                    with_files.insert(version);
+                }
                 _ => {}
             }
         }
         found.versions.sort_unstable();
+        with_files.retain(|version| {
+            !(not_ours.contains(version)
+                || found.dropped.contains(version)
+                || found.versions.binary_search(version).is_ok())
+        });
+        found.unpublished = with_files;
         marked.retain(|version| found.versions.binary_search(version).is_ok());
         for version in marked {
             if let Some(mark) = self.mark(source, &version).await? {

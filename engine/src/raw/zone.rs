@@ -28,7 +28,7 @@ use crate::{
 
 pub(super) const MANIFEST: &str = "_manifest.json";
 const SCHEMA: &str = "_schema.json";
-const DOWNLOAD: &str = "_download";
+pub(super) const DOWNLOAD: &str = "_download";
 
 /// The raw zone of a storage root. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -202,18 +202,7 @@ impl RawZone {
 
     /// The newest version of a source that has files and no manifest.
     pub async fn newest_unpublished(&self, source: &SourceName) -> Result<Option<RawVersion>> {
-        let visible = self.list_versions(source).await?;
-        let folder = self.storage.path(&format!("raw/{source}"));
-        let found = self.storage.store().list_with_delimiter(Some(&folder)).await?;
-        let named = found.common_prefixes.iter().filter_map(|folder| folder.filename()?.parse::<RawVersion>().ok());
-        let mut versions: Vec<RawVersion> = named.filter(|version| !visible.contains(version)).collect();
-        versions.sort_unstable_by(|a, b| b.cmp(a));
-        for version in versions {
-            if !self.files(source, &version).await?.is_empty() {
-                return Ok(Some(version));
-            }
-        }
-        Ok(None)
+        Ok(self.deliveries(source).await?.unpublished.pop_last())
     }
 
     /// Marks a version's folder as one that a download fills: its files are nobody's until they are published.

@@ -199,9 +199,10 @@ fn classify(text: &str) -> Error {
     if let Some(error) = Error::find_in(text) {
         return error;
     }
-    // What a query itself says must not be taken for a sign, so a task's own error is read by the names of its kinds.
-    const PASSING_IN_TASK: [&str; 6] =
-        ["ObjectStore(", "IoError(", "FetchFailed", "GrpcConnectionError(", "GrpcActionError(", "Cancelled"];
+    // What a query itself says must not be taken for a sign, so a task's own error is read by the names of its kinds. IPC is what rows
+    // travel in between tasks, never what input is read from: its error is a transfer that an executor broke off.
+    const PASSING_IN_TASK: [&str; 7] =
+        ["ObjectStore(", "IoError(", "IpcError(", "FetchFailed", "GrpcConnectionError(", "GrpcActionError(", "Cancelled"];
     const PASSING: [&str; 16] = [
         "FetchPartition",
         "FetchFailed",
@@ -321,6 +322,8 @@ mod tests {
             (Code::BadValue, "can't fetch the \"Connection\" of executor 7")
         );
         assert_eq!(of_task("ObjectStore(Generic { store: \"S3\" })").code, Code::WorkLost);
+        let broken = r#"Shared(External(ArrowError(IpcError("Arrow error: Ipc error: code: 'Unknown error', message: h2 protocol error"))))"#;
+        assert_eq!(of_task(broken).code, Code::WorkLost);
         assert_eq!(of_task("Internal(\"no such executor\")").code, Code::Internal);
     }
 }

@@ -82,6 +82,7 @@ impl Application<'_> {
 impl Worker {
     pub(super) async fn apply(&self, spec: &TableSpec, mode: Mode, job: &JobHandle) -> Result<()> {
         let name: TableName = spec.table.parse()?;
+        let source: SourceName = source_of(spec)?.source.parse()?;
         let mut table = Table::open(&self.storage, &name).await?;
         let content = match &table {
             Some(table) => Content::of(table).await?,
@@ -115,9 +116,12 @@ impl Worker {
         job.update(|job| {
             (job.quarantine, job.checks, job.schema) = (None, Vec::new(), None);
             job.raw_versions.clear();
-            job.skipped = plan.left_out.iter().map(|(version, mark)| skipped(version, mark)).collect();
+            job.skipped = plan.left_out.iter().map(|(version, why)| skipped(version, why)).collect();
         });
         let wanted = std::mem::take(&mut plan.wanted);
+        if let (true, Some(table)) = (wanted.is_empty(), &table) {
+            already_applied(job, table.version());
+        }
         // Of several versions the counts are added up, and those before one that fails stay.
         let (mut counts, mut failures, count) = (None, Failures::default(), wanted.len());
         let mut goes_back = !own.own.is_empty();
@@ -127,14 +131,15 @@ impl Worker {
             }
             let version = wanted.version.clone();
             if own.own.iter().any(|(_, merged)| merged.as_ref() == Some(&version)) {
-                plan.is_done(&version);
+                plan.is_done(&version, true);
                 continue;
             }
             job.update(|job| {
                 job.raw_version = version.to_string();
                 job.metrics = None;
             });
-            let applied = self.apply_version(spec, mode, table.take(), wanted, plan.passed_by(&version), job).await;
+            let delivery = plan.delivery(&source, &version);
+            let applied = self.apply_version(spec, mode, table.take(), wanted, delivery, job).await;
             job.update(|job| {
                 counts = sum(counts, job.metrics);
                 job.metrics = counts;
@@ -144,7 +149,7 @@ impl Worker {
             });
             match applied {
                 Ok(landed) => {
-                    plan.is_done(&version);
+                    plan.is_done(&version, landed);
                     goes_back |= landed;
                     failures.passed_by(&version);
                 }
@@ -176,24 +181,19 @@ impl Worker {
         mode: Mode,
         table: Option<Table>,
         wanted: Wanted,
-        passed: Option<RawVersion>,
+        delivery: Delivery,
         job: &JobHandle,
     ) -> Result<bool> {
         let started = Instant::now();
         let name: TableName = spec.table.parse()?;
-        let source: SourceName = source_of(spec)?.source.parse()?;
+        let source = delivery.source.clone();
         let mut digest = digest(spec, mode);
-        if wanted.read != wanted.version {
+        let instead = wanted.read != wanted.version;
+        if instead {
             digest = format!("{digest} by {}", wanted.read);
         }
-        let delivery = Delivery {
-            source: source.clone(),
-            version: wanted.version.clone(),
-            digest,
-            replaces: mode == Mode::Load,
-            passed,
-            force: spec.force,
-        };
+        let delivery =
+            Delivery { digest, replaces: mode == Mode::Load, force: spec.force, instead, ..delivery };
         let table = match table {
             Some(table) => Some(table),
             None => Table::open(&self.storage, &name).await?,
@@ -209,7 +209,7 @@ impl Worker {
         }
         let manifest = match wanted.manifest {
             Some(manifest) => manifest,
-            None => self.zone.get(&source, Some(&wanted.read)).await?,
+            None => self.manifest(&source, Some(&wanted.read), source_of(spec)?, job).await?,
         };
         let given = options_of(source_of(spec)?.text.as_ref());
         given.check_format(manifest.format, &format!("{}@{}", manifest.source, manifest.version))?;

@@ -1,6 +1,6 @@
 //! Versions that fail, among others that do not: what a job says of them, and the way out.
 
-use trireme_engine::{Code, Error, RawVersion, Result, TableName, delta::JobCommits, raw::Mark};
+use trireme_engine::{Code, Error, RawVersion, Result, TableName, delta::JobCommits};
 use trireme_proto::v1::{SkippedVersion, TableSpec};
 
 use super::source_of;
@@ -83,8 +83,8 @@ pub fn refuse_older(table: &TableName, commits: &JobCommits, job: &JobHandle) ->
 }
 
 /// A version that is left out, as a job tells it.
-pub fn skipped(version: &RawVersion, mark: &Mark) -> SkippedVersion {
-    SkippedVersion { version: version.to_string(), why: mark.told() }
+pub fn skipped(version: &RawVersion, why: &str) -> SkippedVersion {
+    SkippedVersion { version: version.to_string(), why: why.to_string() }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn batch(key: i64) -> RecordBatch {
 
 fn delivery(replaces: bool, version: &str, digest: &str) -> Delivery {
     let (source, version) = ("a.s".parse().unwrap(), version.parse().unwrap());
-    Delivery { source, version, digest: digest.to_string(), replaces, passed: None, force: false }
+    Delivery { digest: digest.to_string(), replaces, ..Delivery::new(source, version) }
 }
 
 fn label(delivery: Delivery) -> CommitLabel {
