@@ -421,7 +421,7 @@ pub struct VersionsArguments {
     /// Those of a range.
     #[command(flatten)]
     pub range: RangeArguments,
-    /// Apply every version that is newer than what the table holds of the source, or that was passed over
+    /// Apply every version that is newer than what the table holds of the source, or that it lacks: one that failed, came late, or is not skipped any more
     #[arg(long, conflicts_with = "RangeArguments")]
     pub all_pending: bool,
 }
@@ -474,15 +474,15 @@ Examples:
         #[arg(value_name = "SOURCE[@VERSION]")]
         source: String,
     },
-    /// Make a version of files that others put into its folder: find where they can be cut, and keep that
+    /// Make versions of files that others put into their folders: find where they can be cut, and keep that
     #[command(after_help = "\
-A load or merge does the same by itself where it reads such a version.
+A merge of several versions (--all-pending, --since, --versions) does the same by itself, and so does a load or merge that names such a version.
 
 Examples:
-  trireme raw adopt vendor.reviews                            the newest version that has files only
+  trireme raw adopt vendor.reviews                            all versions that have files only
   trireme raw adopt vendor.reviews@20261122T201533123Z")]
     Adopt {
-        /// Source, and its version if not the newest
+        /// Source, and the version if only one is to be adopted
         #[arg(value_name = "SOURCE[@VERSION]")]
         source: String,
         /// Layout of the bytes; told from the files' names and first bytes when left out

@@ -78,6 +78,82 @@ fn a_bad_delivery_fails_alone_until_it_is_skipped_or_superseded() {
 }
 
 #[test]
+fn a_table_finds_what_it_lacks_again() {
+    let mut world = World::new();
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"d1\"}");
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"d2\"}\n{\"id\":2,\"v\":\"d2\"}");
+    world.deliver("d.ndjson", "{\"id\":3,\"v\":\"d3\"}");
+    world.merge(&[]).done();
+    world.holds(&[(1, "d2"), (2, "d2"), (3, "d3")]);
+    // The oldest goes over a version that is skipped; once that one counts again it must go over the oldest.
+    world.cluster.json(&["raw", "skip", &world.at(1)]).done();
+    let since = |world: &World| {
+        let line =
+            ["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id", "--since", &world.versions[0], "--force"];
+        world.cluster.json(&line).done().json()["raw_versions"].clone()
+    };
+    assert_eq!(since(&world), json!([world.versions[0], world.versions[2]]));
+    world.holds(&[(1, "d1"), (2, "d2"), (3, "d3")]);
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+    world.cluster.json(&["raw", "unskip", &world.at(1)]).done();
+    let plain = world.cluster.json(&["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id"]).done().json();
+    assert_eq!(
+        (&plain["outcome"], &plain["skipped"][0]["version"]),
+        (&json!("already applied"), &json!(world.versions[1])),
+        "{plain}"
+    );
+    assert_eq!(world.merge(&[]).done().json()["raw_versions"], json!([world.versions[1], world.versions[2]]));
+    world.holds(&[(1, "d2"), (2, "d2"), (3, "d3")]);
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+
+    // One that stood in for another is read in its own place again.
+    world.deliver("d.ndjson", "{\"id\":1,\"v\":\"d4\"}\n{\"id\":3,\"v\":\"d4\"}");
+    world.cluster.json(&["raw", "supersede", &world.at(0), "--by", &world.versions[3]]).done();
+    world.merge(&[]).done();
+    world.holds(&[(1, "d2"), (2, "d2"), (3, "d3")]);
+    world.cluster.json(&["raw", "unskip", &world.at(0)]).done();
+    assert_eq!(world.merge(&[]).done().json()["raw_versions"], json!(world.versions));
+    world.holds(&[(1, "d4"), (2, "d2"), (3, "d4")]);
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+}
+
+#[test]
+fn what_others_put_there_is_never_passed_over() {
+    let mut world = World::new();
+    let put = |world: &World, version: &str, row: &str| {
+        let folder = world.cluster.lake().join("raw").join(SOURCE).join(version);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("rows.ndjson"), row).unwrap();
+    };
+    let names: Vec<String> = (1..=5).map(|day| format!("2026010{day}T000000000Z")).collect();
+    put(&world, &names[1], "{\"id\":1,\"v\":\"two\"}");
+    put(&world, &names[3], "{\"id\":1,\"v\":\"four\"}");
+    assert_eq!(world.merge(&[]).done().json()["raw_versions"], json!([names[1], names[3]]));
+    world.holds(&[(1, "four")]);
+    // One comes late, one is older than the first, one is newer.
+    put(&world, &names[2], "{\"id\":1,\"v\":\"three\"}\n{\"id\":3,\"v\":\"three\"}");
+    put(&world, &names[0], "{\"id\":9,\"v\":\"one\"}");
+    put(&world, &names[4], "{\"id\":5,\"v\":\"five\"}");
+    let plain = world.cluster.json(&["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id"]).done().json();
+    let told: Vec<&Value> = plain["skipped"].as_array().unwrap().iter().map(|skipped| &skipped["version"]).collect();
+    assert_eq!(
+        (&plain["outcome"], told),
+        (&json!("already applied"), vec![&json!(names[2]), &json!(names[4])]),
+        "{plain}"
+    );
+    assert_eq!(world.merge(&[]).done().json()["raw_versions"], json!(names[2..]));
+    world.holds(&[(1, "four"), (3, "three"), (5, "five")]);
+    assert_eq!(world.merge(&[]).done().json()["outcome"], "already applied");
+    let adopted = world.cluster.json(&["raw", "adopt", SOURCE]).done().json();
+    assert_eq!(adopted["raw_version"], json!(names[0]));
+    let range = ["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id", "--versions", "20260101..20260101"];
+    world.cluster.json(&range).done();
+    world.holds(&[(1, "four"), (3, "three"), (5, "five"), (9, "one")]);
+    world.deliver("d.ndjson", "{\"id\":6,\"v\":\"six\"}");
+    assert_eq!(world.merge(&[]).done().json()["raw_versions"], json!(world.versions));
+}
+
+#[test]
 fn dropped_files_are_gone_and_the_same_bytes_do_not_come_again() {
     let mut world = World::new();
     world.deliver("d.ndjson", "{\"id\":1,\"v\":\"one\"}");
@@ -159,9 +235,10 @@ fn a_history_keeps_every_change_of_a_delivery() {
         let line = ["merge", "--table", TABLE, "--source", SOURCE, "--pk", "id", "--all-pending", "--history"];
         world.cluster.json(&[&line[..], &["--valid-from", "at", "--order-by", order], &columns].concat())
     };
-    let row = |id: i64, v: &str, lsn: i64, day: i64| {
+    let row_of = |id: i64, v: &str, lsn: i64, day: i64| {
         json!({ "id": id, "v": v, "lsn": lsn, "t": format!("2026-01-0{day}T00:00:00Z") }).to_string()
     };
+    let row = row_of;
     // The last of two of one moment stays.
     let first = [row(1, "a", 1, 1), row(1, "c", 3, 3), row(1, "b", 2, 2), row(2, "x", 4, 2), row(2, "y", 5, 2)];
     world.deliver("d.ndjson", &first.join("\n"));
@@ -176,5 +253,15 @@ fn a_history_keeps_every_change_of_a_delivery() {
     let row = |v: &str, next: Option<&str>| json!({ "v": v, "is_current": next.is_none(), "next": next });
     let chain = [row("a", Some("b")), row("b", Some("c")), row("c", Some("d")), row("d", Some("e")), row("e", None)];
     assert_eq!(found, [&chain[..], &[row("y", None)]].concat());
+    // A correction of what it holds can't be taken into a history.
+    world.deliver("d.ndjson", &row_of(3, "z", 1, 1));
+    world.cluster.json(&["raw", "supersede", &world.at(0), "--by", &world.versions[2]]).done();
+    let job = merge(&world, "lsn").done().json();
+    assert_eq!(
+        (&job["outcome"], &job["skipped"][0]["version"]),
+        (&json!("already applied"), &json!(world.versions[0])),
+        "{job}"
+    );
+    assert!(job["skipped"][0]["why"].as_str().unwrap().contains("a history"), "{job}");
     merge(&world, "lsn DESC").failed(64, &["latest_by: lsn", "earliest_by: lsn"]);
 }

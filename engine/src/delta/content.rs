@@ -33,7 +33,10 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{commit::Txn, table::Table};
-use crate::{RawVersion, SourceName, error::{Error, Result}};
+use crate::{
+    RawVersion, SourceName,
+    error::{Error, Result},
+};
 
 const CONTENT: &str = "trireme:content";
 const AT: &str = "trireme:at";

@@ -201,8 +201,15 @@ fn classify(text: &str) -> Error {
     }
     // What a query itself says must not be taken for a sign, so a task's own error is read by the names of its kinds. IPC is what rows
     // travel in between tasks, never what input is read from: its error is a transfer that an executor broke off.
-    const PASSING_IN_TASK: [&str; 7] =
-        ["ObjectStore(", "IoError(", "IpcError(", "FetchFailed", "GrpcConnectionError(", "GrpcActionError(", "Cancelled"];
+    const PASSING_IN_TASK: [&str; 7] = [
+        "ObjectStore(",
+        "IoError(",
+        "IpcError(",
+        "FetchFailed",
+        "GrpcConnectionError(",
+        "GrpcActionError(",
+        "Cancelled",
+    ];
     const PASSING: [&str; 16] = [
         "FetchPartition",
         "FetchFailed",

@@ -24,6 +24,14 @@ pub enum Readable {
     Files(RawVersion),
 }
 
+/// What an adoption is about.
+enum Adoptable {
+    /// It was adopted before.
+    Published(Box<Manifest>),
+    /// Versions with files, oldest first.
+    Files(Vec<RawVersion>),
+}
+
 impl Worker {
     pub(super) async fn check_adopt(&self, adopt: &Adopt) -> Result<()> {
         let (source, version) = named(adopt)?;
@@ -31,12 +39,12 @@ impl Worker {
         self.adoptable(&source, version.as_ref()).await.map(|_| ())
     }
 
-    /// Adopts a version, as a job of its own.
+    /// Adopts versions, as a job of its own.
     pub(super) async fn adopt(&self, adopt: &Adopt, job: &JobHandle) -> Result<()> {
         let (source, version) = named(adopt)?;
-        let version = match self.adoptable(&source, version.as_ref()).await? {
-            Readable::Files(version) => version,
-            Readable::Published(manifest) => {
+        let (versions, given) = match self.adoptable(&source, version.as_ref()).await? {
+            Adoptable::Files(versions) => (versions, options_of(adopt.text.as_ref())),
+            Adoptable::Published(manifest) => {
                 job.update(|job| {
                     job.outcome = Outcome::AlreadyCurrent.into();
                     job.raw_version = manifest.version.to_string();
@@ -44,17 +52,19 @@ impl Worker {
                 return Ok(());
             }
         };
-        let given = options_of(adopt.text.as_ref());
-        let manifest = self.adopt_version(&source, &version, format_of(adopt.format), &given, job).await?;
-        job.update(|job| {
-            job.outcome = Outcome::Applied.into();
-            job.raw_version = manifest.version.to_string();
-            metrics(job, |metrics| {
-                metrics.bytes_in = manifest.bytes();
-                metrics.bytes_out = manifest.copy_bytes();
-                metrics.rows_in = manifest.records().unwrap_or(0);
+        for version in versions {
+            let manifest = self.adopt_version(&source, &version, format_of(adopt.format), &given, job).await?;
+            job.update(|job| {
+                job.outcome = Outcome::Applied.into();
+                job.raw_version = manifest.version.to_string();
+                job.raw_versions.push(manifest.version.to_string());
+                metrics(job, |metrics| {
+                    metrics.bytes_in += manifest.bytes();
+                    metrics.bytes_out += manifest.copy_bytes();
+                    metrics.rows_in += manifest.records().unwrap_or(0);
+                });
             });
-        });
+        }
         Ok(())
     }
 
@@ -93,15 +103,18 @@ impl Worker {
         }
     }
 
-    /// What an adoption is about: the version that is named, else the newest that has files and no manifest.
-    async fn adoptable(&self, source: &SourceName, version: Option<&RawVersion>) -> Result<Readable> {
-        if version.is_some() {
-            return self.readable(source, version).await;
+    /// What an adoption is about: the version that is named, else all that have files and no manifest.
+    async fn adoptable(&self, source: &SourceName, version: Option<&RawVersion>) -> Result<Adoptable> {
+        if version.is_none() {
+            let unpublished = self.zone.deliveries(source).await?.unpublished;
+            if !unpublished.is_empty() {
+                return Ok(Adoptable::Files(unpublished.into_iter().collect()));
+            }
         }
-        match self.zone.newest_unpublished(source).await? {
-            Some(version) => Ok(Readable::Files(version)),
-            None => self.readable(source, None).await,
-        }
+        Ok(match self.readable(source, version).await? {
+            Readable::Published(manifest) => Adoptable::Published(manifest),
+            Readable::Files(version) => Adoptable::Files(vec![version]),
+        })
     }
 
     async fn adopt_version(

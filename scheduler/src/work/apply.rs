@@ -192,8 +192,7 @@ impl Worker {
         if instead {
             digest = format!("{digest} by {}", wanted.read);
         }
-        let delivery =
-            Delivery { digest, replaces: mode == Mode::Load, force: spec.force, instead, ..delivery };
+        let delivery = Delivery { digest, replaces: mode == Mode::Load, force: spec.force, instead, ..delivery };
         let table = match table {
             Some(table) => Some(table),
             None => Table::open(&self.storage, &name).await?,

@@ -114,12 +114,12 @@ impl Plan {
         let known = content.known(table, source).await?;
         if known.is_none_or(|known| known == self.found.number_up_to(held)) {
             // One that was skipped since is no gap any more.
-            let gap = passed.and_then(|passed| self.readable.iter().find(|version| version.number() >= passed).cloned());
+            let gap =
+                passed.and_then(|passed| self.readable.iter().find(|version| version.number() >= passed).cloned());
             self.passed = gap.filter(|gap| gap.number() < held);
             return Ok(());
         }
-        let up_to: Vec<RawVersion> =
-            self.readable.iter().filter(|version| version.number() <= held).cloned().collect();
+        let up_to: Vec<RawVersion> = self.readable.iter().filter(|version| version.number() <= held).cloned().collect();
         let merged = content.merged(table, source, &up_to).await?;
         let first = content.first(table, source).await?.into_iter().chain(passed);
         let first = first.chain(merged.keys().next().map(RawVersion::number)).min();
@@ -148,7 +148,10 @@ impl Plan {
                 _ => return true,
             };
             if is_older {
-                left_out.insert(version.clone(), format!("{why}; drop the table and merge --all-pending to build it again"));
+                left_out.insert(
+                    version.clone(),
+                    format!("{why}; drop the table and merge --all-pending to build it again"),
+                );
             }
             !is_older
         });
@@ -165,8 +168,7 @@ impl Plan {
             true => "others put its files there; --all-pending adopts and applies it".to_string(),
             false => "the table lacks it; --all-pending applies it".to_string(),
         };
-        let told: Vec<_> =
-            self.readable.iter().filter(lacks).map(|version| (version.clone(), why(version))).collect();
+        let told: Vec<_> = self.readable.iter().filter(lacks).map(|version| (version.clone(), why(version))).collect();
         for (version, why) in told {
             self.left_out.entry(version).or_insert(why);
         }
@@ -223,7 +225,9 @@ impl Worker {
         };
         let asked_for_one = reference.versions.is_none();
         let listed = |version: &RawVersion| plan.readable.binary_search(version).is_ok();
-        if wanted.is_empty() || !wanted.iter().all(listed) || asked_for_one && plan.found.unpublished.contains(&wanted[0])
+        if wanted.is_empty()
+            || !wanted.iter().all(listed)
+            || asked_for_one && plan.found.unpublished.contains(&wanted[0])
         {
             // What is read now, or files that others put there.
             let manifest = self.manifest(&source, wanted.first(), reference, job).await?;
