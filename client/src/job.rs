@@ -6,7 +6,7 @@ use trireme_proto::v1::{self, JobState, Outcome};
 
 use crate::{
     error::{Error, Exit},
-    output::printable,
+    output::{first_line, printable},
 };
 
 /// A job's message, read.
@@ -43,7 +43,7 @@ impl Job<'_> {
         match (self.0.state(), self.outcome()) {
             (JobState::Succeeded, Some(outcome)) => outcome.to_string(),
             (JobState::Skipped, _) => match Error::of_job(self.0) {
-                Some(error) => format!("skipped: {}", printable(&error.message)),
+                Some(error) => format!("skipped: {}", printable(first_line(&error.message))),
                 None => "skipped: what it depends on failed".to_string(),
             },
             _ => self.state().to_string(),

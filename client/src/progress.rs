@@ -13,7 +13,7 @@ use trireme_proto::v1::{self, JobState};
 use crate::{
     error::Error,
     job::Job,
-    output::{Style, printable},
+    output::{Style, first_line, printable},
     units,
     watch::has_ended,
 };
@@ -88,7 +88,7 @@ impl Progress {
                 format!("{name}: {} in {duration}", job.result())
             }
             JobState::Failed => match Error::of_job(message) {
-                Some(error) => format!("{name}: {}: {}", self.style.failure("failed"), printable(&error.message)),
+                Some(error) => format!("{name}: {}: {}", self.style.failure("failed"), printable(first_line(&error.message))),
                 None => format!("{name}: {}", self.style.failure("failed")),
             },
             _ if message.parent.is_empty() && !has_ended(state) => {

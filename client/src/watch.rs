@@ -180,10 +180,14 @@ async fn stream(
 /// Whether a scheduler that comes back, or has finished starting, may answer otherwise.
 fn may_come_back(status: &Status) -> bool {
     use tonic::Code::{Aborted, Cancelled, Internal, ResourceExhausted, Unknown};
-    // What the scheduler said in so many words stays so.
-    Error::find_in(status.message()).is_none()
-        && (is_transport(status)
-            || matches!(status.code(), Aborted | Cancelled | Internal | ResourceExhausted | Unknown))
+    match Error::find_in(status.message()) {
+        // A scheduler that stops breaks the stream off; the job goes on when it is back.
+        Some(said) => said.code == "work-lost",
+        None => {
+            is_transport(status)
+                || matches!(status.code(), Aborted | Cancelled | Internal | ResourceExhausted | Unknown)
+        }
+    }
 }
 
 /// Puts the parts in order, and asks for what the stream did not carry to its end.

@@ -99,7 +99,8 @@ pub fn session_state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> Result<
         .with_aggregate_functions(aggregate_functions())
         .with_window_functions(window_functions())
         .with_analyzer_rule(sql::lenient_casts())
-        .with_analyzer_rule(sql::float_keys());
+        .with_analyzer_rule(sql::float_keys())
+        .with_analyzer_rule(Arc::new(sql::Frames));
     *builder.higher_order_functions() = Some(higher_order);
     Ok(builder.build())
 }
@@ -140,6 +141,11 @@ fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let spark = datafusion_spark::all_default_aggregate_functions().into_iter();
     functions.extend(spark.filter(|function| function.name() != "avg"));
     functions.extend(sql::aggregate_functions());
+    // The last of a name is the one that is found.
+    let mut found = HashSet::new();
+    let named: Vec<_> = functions.iter().rev().filter(|function| found.insert(function.name().to_string())).collect();
+    let in_frames = sql::in_frames(named.into_iter());
+    functions.extend(in_frames);
     functions
 }
 

@@ -220,6 +220,7 @@ fn a_broken_stream_is_taken_up_again() {
     let script = job_that(vec![job("job-1", "merge", "a.t", JobState::Running)]);
     let breaks = [
         (vec![], End::Fail(Status::unavailable("draining"))),
+        (vec![], End::Fail(Status::aborted("⟦work-lost the scheduler is stopping¦hint: connect again⟧"))),
         (vec![], End::Fail(Status::internal("h2 protocol error: error reading a body from connection"))),
         (vec![job("job-1", "merge", "a.t", JobState::Running)], End::Close),
         (vec![job("job-1", "merge", "a.t", JobState::Succeeded)], End::Close),
@@ -228,7 +229,7 @@ fn a_broken_stream_is_taken_up_again() {
     let scheduler = Scheduler::start(script);
     let ended = run(&mut merge(&scheduler));
     assert_eq!(ended.exit, Some(0), "{ended:?}");
-    assert_eq!(*scheduler.script.watched.lock().unwrap(), ["job-1"; 5]);
+    assert_eq!(*scheduler.script.watched.lock().unwrap(), ["job-1"; 6]);
     assert_eq!(scheduler.script.submitted.lock().unwrap().len(), 1, "it is submitted once");
 }
 

@@ -535,7 +535,7 @@ impl WriteTask {
             let table = &self.spec.table;
             let message = format!("column `{path}` of table {table} is NOT NULL, and a row has no value for it{row}");
             return Err(Error::new(Code::BadValue, message)
-                .hint("nothing was changed; leave such rows out with `where:`, or give them a value with coalesce"));
+                .hint("nothing of it was applied; leave such rows out with `where:`, or give them a value with coalesce"));
         }
         Ok(())
     }

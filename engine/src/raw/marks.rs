@@ -79,6 +79,16 @@ pub struct Dropped {
     pub manifest: Manifest,
 }
 
+impl Dropped {
+    /// What a reader of it is told.
+    pub(super) fn gone(&self) -> Error {
+        let Manifest { source, version, .. } = &self.manifest;
+        let why = if self.mark.reason.is_empty() { String::new() } else { format!(": {}", self.mark.reason) };
+        Error::new(Code::VersionNotFound, format!("{source}@{version} was dropped{why}"))
+            .hint("its files are gone; download it again")
+    }
+}
+
 /// The versions of a source, and which of them have marks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deliveries {
@@ -218,13 +228,15 @@ impl RawZone {
         }
         self.get(source, Some(version)).await?;
         self.get(source, Some(by)).await?;
-        for (one, other) in [(version, by), (by, version)] {
-            if let Some(known) = self.mark(source, one).await?
-                && (known.superseded_by.as_ref().is_some_and(|known| known != other)
-                    || known.stands_in_for.as_ref().is_some_and(|known| known != other))
-            {
-                return Err(refusal(source, one, &known));
-            }
+        if let Some(known) = self.mark(source, version).await?
+            && (known.stands_in_for.is_some() || known.superseded_by.as_ref().is_some_and(|known| known != by))
+        {
+            return Err(refusal(source, version, &known));
+        }
+        if let Some(known) = self.mark(source, by).await?
+            && (known.superseded_by.is_some() || known.stands_in_for.as_ref().is_some_and(|known| known != version))
+        {
+            return Err(refusal(source, by, &known));
         }
         // Should only the first of the two be written, `raw show` shows it, and the same command completes it.
         let stands_in = Mark { stands_in_for: Some(version.clone()), ..mark.clone() };
@@ -236,8 +248,7 @@ impl RawZone {
     pub async fn unskip(&self, source: &SourceName, version: &RawVersion) -> Result<Mark> {
         let Some(mark) = self.mark(source, version).await? else {
             return match self.dropped(source, version).await? {
-                Some(_) => Err(Error::new(Code::VersionNotFound, format!("{source}@{version} was dropped"))
-                    .hint("its files are gone; download it again")),
+                Some(dropped) => Err(dropped.gone()),
                 None => {
                     self.get(source, Some(version)).await?;
                     Err(Error::new(Code::InvalidSpec, format!("{source}@{version} is not skipped"))
@@ -369,6 +380,8 @@ mod tests {
         assert!(zone.skip(source, &v[1], Mark::new("", "")).await.unwrap_err().hint.contains("raw unskip"));
         assert!(zone.drop_version(source, &v[3], Mark::new("", "")).await.is_err());
         assert!(zone.supersede(source, &v[0], &v[3], Mark::new("", "")).await.is_err());
+        assert!(zone.supersede(source, &v[3], &v[1], Mark::new("", "")).await.is_err());
+        zone.supersede(source, &v[1], &v[3], Mark::new("again", "")).await.unwrap();
         zone.unskip(source, &v[3]).await.unwrap();
         assert_eq!(world.readable().await, [0, 1, 2, 3]);
     }
@@ -380,7 +393,8 @@ mod tests {
         zone.drop_version(source, &v[3], Mark::new("personal data", "bob")).await.unwrap();
         zone.drop_version(source, &v[3], Mark::new("again", "bob")).await.unwrap();
         assert_eq!((world.readable().await, world.current().await), (vec![0, 1, 2], 2));
-        assert_eq!(zone.get(source, Some(&v[3])).await.unwrap_err().code, Code::VersionNotFound);
+        let gone = zone.get(source, Some(&v[3])).await.unwrap_err();
+        assert!(gone.code == Code::VersionNotFound && gone.message.ends_with("was dropped: personal data"), "{gone}");
         assert_eq!(zone.last_delivered(source).await.unwrap().unwrap().version, v[3]);
         assert!(zone.next_version(source).await.unwrap() > v[3]);
         assert_eq!(zone.dropped(source, &v[3]).await.unwrap().unwrap().mark.reason, "personal data");

@@ -227,7 +227,7 @@ async fn locate(piece: &Piece, malformed: &Malformed) -> Error {
     let field = if field.is_empty() { field } else { format!(", field `{field}`") };
     let message = format!("{file}: line {line}, column {column}{field}: {}{excerpt}", malformed.what);
     Error::new(Code::BadRecord, message).hint(
-        "nothing was changed; ask for a whole delivery, or declare the field as a string in the source's `schema` if its values are of several types",
+        "nothing of it was applied; ask for a whole delivery, or declare the field as a string in the source's `schema` if its values are of several types",
     )
 }
 

@@ -297,7 +297,7 @@ async fn parquet_schema(zone: &RawZone, manifest: &Manifest) -> Result<SchemaRef
         let schema = DFParquetMetadata::new(store.as_ref(), &meta).fetch_schema().await.map_err(|error| {
             let file = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
             Error::new(Code::BadRecord, format!("{file} is not a whole Parquet file: {error}"))
-                .hint("nothing was changed; ask for a whole delivery")
+                .hint("nothing of it was applied; ask for a whole delivery")
         })?;
         match &first {
             Some(first) if first.fields() != schema.fields() => {

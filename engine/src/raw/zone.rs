@@ -126,6 +126,9 @@ impl RawZone {
             if let Some(text) = self.read(&path).await? {
                 return Manifest::from_json(&text, path.as_ref());
             }
+            if let Some(dropped) = self.dropped(source, version).await? {
+                return Err(dropped.gone());
+            }
         }
         let versions = self.list_versions(source).await?;
         if versions.is_empty() {

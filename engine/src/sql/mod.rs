@@ -42,6 +42,7 @@ mod decimals;
 mod dialect;
 mod extremes;
 mod floats;
+mod frames;
 mod functions;
 mod grouping;
 mod histograms;
@@ -97,6 +98,7 @@ use crate::error::Result;
 
 pub use cast::{StrictCast, take_strict_casts};
 pub(crate) use checked_rules::with_checks;
+pub(crate) use frames::{Frames, in_frames};
 pub use median::Medians;
 pub(crate) use nans::with_nans;
 pub use output::{cast_to, table_schema};

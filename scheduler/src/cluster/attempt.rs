@@ -196,6 +196,7 @@ fn executor_lost(id: &str) -> Error {
 /// What a failed Ballista job means: an error of ours is final; whatever smells of a lost executor, network or passing storage trouble is run
 /// again; the rest is final.
 fn classify(text: &str) -> Error {
+    let text = text.trim_end();
     if let Some(error) = Error::find_in(text) {
         return error;
     }

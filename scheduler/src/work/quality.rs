@@ -252,10 +252,10 @@ impl Worker {
             };
             let hint = match is_cast {
                 true => {
-                    "nothing was changed; `on_bad_record: quarantine` sends such records away, CAST makes them NULL"
+                    "nothing of it was applied; `on_bad_record: quarantine` sends such records away, CAST makes them NULL"
                 }
                 false => {
-                    "nothing was changed; `on_failure: quarantine` sends such records away, `warn` only counts them"
+                    "nothing of it was applied; `on_failure: quarantine` sends such records away, `warn` only counts them"
                 }
             };
             let message = format!("{place}: {what} of table {name}: {}", found.examples.join("; "));
@@ -270,7 +270,7 @@ impl Worker {
                     summary.bad_examples.join("; ")
                 ),
             )
-            .hint("nothing was changed; ask for a better delivery, or raise max_bad_records")),
+            .hint("nothing of it was applied; ask for a better delivery, or raise max_bad_records")),
             _ => Ok(()),
         }
     }

@@ -161,5 +161,5 @@ pub(crate) fn empty(manifest: &Manifest) -> Error {
     let file = format!("{}@{} ({})", manifest.source, manifest.version, manifest.origin);
     let what = if manifest.records() == Some(0) { "has no record" } else { "has no record with a field" };
     Error::new(Code::EmptySource, format!("{file} {what}, and no version before it says what its columns are"))
-        .hint("declare them by a `schema` of the source; nothing was changed")
+        .hint("declare them by a `schema` of the source; nothing of it was applied")
 }

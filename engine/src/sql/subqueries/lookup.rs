@@ -108,13 +108,10 @@ impl Flattener<'_> {
                 value.clone().is_null().and(all.clone().gt(lit(0i64))).or(all.clone().gt(known.clone()))
             }
             _ => {
-                let domain = Domain::of(input, outer, values.clone())?;
-                let (inner, keys) = self.within(&plan, &domain)?;
-                let own = &keys[keys.len() - values.len()..];
+                let (domain, inner, keys, own) = self.beside_values(input, &plan, &outer, &values)?;
                 let mut conditions = Vec::new();
-                for (i, key) in own.iter().enumerate() {
-                    let (key, column) =
-                        (Expr::Column(key.clone()), Expr::Column(Column::from(plan.schema().qualified_field(i))));
+                for (i, key) in own.into_iter().enumerate() {
+                    let column = Expr::Column(Column::from(plan.schema().qualified_field(i)));
                     let (left, right) = self.equal(key.clone(), column.clone(), inner.schema())?;
                     conditions.push(left.eq(right).or(key.is_null()).or(column.is_null()));
                 }
@@ -136,12 +133,10 @@ impl Flattener<'_> {
     ) -> Result<Expr> {
         let columns: Vec<Expr> = plan.schema().iter().map(|column| Expr::Column(Column::from(column))).collect();
         if !outer.is_empty() {
-            let domain = Domain::of(input, outer.to_vec(), values.to_vec())?;
-            let (inner, keys) = self.within(plan, &domain)?;
-            let own = &keys[outer.len()..];
+            let (domain, inner, keys, own) = self.beside_values(input, plan, outer, values)?;
             let mut conditions = Vec::new();
-            for (key, column) in own.iter().zip(columns) {
-                let (left, right) = self.equal(Expr::Column(key.clone()), column, inner.schema())?;
+            for (key, column) in own.into_iter().zip(columns) {
+                let (left, right) = self.equal(key, column, inner.schema())?;
                 conditions.push(left.eq(right));
             }
             let counts =
@@ -176,6 +171,28 @@ impl Flattener<'_> {
         let outer_rows = std::mem::take(input);
         *input = LogicalPlanBuilder::from(outer_rows).join_on(lookup, JoinType::Left, conditions)?.build()?;
         Ok(Expr::Column(Column::new(Some(name), "n")).is_not_null())
+    }
+
+    /// The plan within the domain of its outer columns and of the values; with what each value is beside the plan's rows. A constant is itself: as a key
+    /// DataFusion would lose it: of equalities of constants its rules make a plan without rows.
+    fn beside_values(
+        &self,
+        input: &LogicalPlan,
+        plan: &LogicalPlan,
+        outer: &[Column],
+        values: &[Expr],
+    ) -> Result<(Domain, LogicalPlan, Vec<Column>, Vec<Expr>)> {
+        let is_constant = |value: &&Expr| !outer.is_empty() && !value.any_column_refs() && !value.contains_outer();
+        let varying: Vec<Expr> = values.iter().filter(|value| !is_constant(value)).cloned().collect();
+        let domain = Domain::of(input, outer.to_vec(), varying)?;
+        let (inner, keys) = self.within(plan, &domain)?;
+        let mut own = keys[outer.len()..].iter().cloned().map(Expr::Column);
+        let own = values
+            .iter()
+            .map(|value| if is_constant(&value) { Some(value.clone()) } else { own.next() })
+            .collect::<Option<_>>()
+            .ok_or_else(|| wrong_call("a key for every value"))?;
+        Ok((domain, inner, keys, own))
     }
 
     /// The two sides of a comparison, each over its own input; both may have columns of the same name.
