@@ -88,7 +88,9 @@ impl Progress {
                 format!("{name}: {} in {duration}", job.result())
             }
             JobState::Failed => match Error::of_job(message) {
-                Some(error) => format!("{name}: {}: {}", self.style.failure("failed"), printable(first_line(&error.message))),
+                Some(error) => {
+                    format!("{name}: {}: {}", self.style.failure("failed"), printable(first_line(&error.message)))
+                }
                 None => format!("{name}: {}", self.style.failure("failed")),
             },
             _ if message.parent.is_empty() && !has_ended(state) => {

@@ -534,8 +534,9 @@ impl WriteTask {
             let row = row.map(|row| format!(": {row}")).unwrap_or_default();
             let table = &self.spec.table;
             let message = format!("column `{path}` of table {table} is NOT NULL, and a row has no value for it{row}");
-            return Err(Error::new(Code::BadValue, message)
-                .hint("nothing of it was applied; leave such rows out with `where:`, or give them a value with coalesce"));
+            return Err(Error::new(Code::BadValue, message).hint(
+                "nothing of it was applied; leave such rows out with `where:`, or give them a value with coalesce",
+            ));
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ use datafusion::{
 use super::kernel::wrong_call;
 
 /// How the names of these functions begin.
-const PREFIX: &str = "in_frame_";
+pub(super) const PREFIX: &str = "in_frame_";
 /// What comes into and goes out of a frame without a trace.
 const EXACT: [&str; 3] = ["count", "min", "max"];
 /// Exact unless they are of floats.

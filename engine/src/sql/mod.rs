@@ -125,8 +125,8 @@ pub(crate) fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// Trireme's own aggregate functions.
 pub(crate) fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    let mut functions =
-        vec![median::function(), extremes::function(false), extremes::function(true), histograms::function()];
+    let mut functions = vec![median::function(), histograms::function()];
+    functions.extend(extremes::functions());
     functions.extend(percentiles::functions());
     functions.extend(statistics::functions());
     functions

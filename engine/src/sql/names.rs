@@ -54,7 +54,7 @@ pub(crate) fn behind(name: &str) -> &str {
 }
 
 /// Functions that stand behind operators and others; no statement calls them by their names.
-const INTERNAL: [&str; 26] = [
+const INTERNAL: [&str; 28] = [
     "ceil_digits",
     "date_difference",
     "decimal_add",
@@ -77,7 +77,9 @@ const INTERNAL: [&str; 26] = [
     "lag_known_value",
     "last_known_value",
     "lead_known_value",
+    "max_by_order",
     "max_nested",
+    "min_by_order",
     "min_nested",
     "normal_float",
     "nth_known_value",
@@ -86,6 +88,7 @@ const INTERNAL: [&str; 26] = [
 /// Whether a function can't be called by its name.
 pub(crate) fn is_internal(name: &str) -> bool {
     INTERNAL.contains(&name)
+        || name.starts_with(super::frames::PREFIX)
         || matches!(
             name,
             "interval_months" | "interval_micros" | "interval_order" | "interval_part" | "second_fraction"

@@ -402,6 +402,15 @@ fn finish(function: &mut Function) -> Option<SqlType> {
             }
             return Some(SqlType::BigInt(None));
         }
+        // DataFusion's windows take no order within the call.
+        "max_by" | "min_by" if function.over.is_some() => {
+            if let FunctionArguments::List(list) = &mut function.args
+                && let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(by))] = list.args.as_mut_slice()
+            {
+                *by = call("float_order", vec![take(by)]);
+            }
+            rename(function, if name == "max_by" { "max_by_order" } else { "min_by_order" });
+        }
         "regr_count" => return Some(SqlType::BigInt(None)),
         "row_number" | "rank" | "dense_rank" | "ntile" if function.over.is_some() => return Some(SqlType::Int(None)),
         _ => {}
@@ -472,7 +481,7 @@ fn spell_out(expr: &mut Expr) {
                 set_arguments(function, args);
             }
         }
-        ("max_by" | "min_by", 2) => {
+        ("max_by" | "min_by", 2) if function.over.is_none() => {
             let by = args.remove(1);
             set_arguments(function, args);
             let known = Expr::IsNotNull(Box::new(by.clone()));

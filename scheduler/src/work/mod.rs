@@ -99,7 +99,11 @@ impl Worker {
         if version.is_none() && promised.sources.contains(&source) {
             return Ok(());
         }
-        self.readable(&source, version.as_ref()).await.map(|_| ())
+        match self.readable(&source, version.as_ref()).await {
+            // Of several versions some may have to be adopted.
+            Err(_) if reference.versions.is_some() && self.zone.newest_unpublished(&source).await?.is_some() => Ok(()),
+            readable => readable.map(drop),
+        }
     }
 
     async fn check_tables(&self, reads: BTreeSet<TableName>, promised: &Promised) -> Result<()> {

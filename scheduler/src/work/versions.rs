@@ -95,8 +95,8 @@ impl Plan {
         if landed || self.at.is_none_or(|at| at < number) {
             self.at = Some(number);
         }
-        if landed && self.held.is_none() {
-            // The oldest of what this job applies is the first.
+        if landed && (self.held.is_none() || self.first.is_some()) {
+            // The oldest of what was ever applied is the first.
             self.first = Some(self.first.map_or(number, |first| first.min(number)));
         }
         self.done.insert(version.clone());

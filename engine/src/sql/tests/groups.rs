@@ -187,6 +187,27 @@ async fn windows_ignore_nulls() {
             &["x | 40 | null | 50", "x | 10 | 40 | 50", "y | 10 | 10 | 50", "x | 10 | 10 | 50", "null | 50 | 10 | 50"],
         ),
         ("SELECT lead(v, 1, 0) IGNORE NULLS OVER (ORDER BY k, s) AS n FROM t.a ORDER BY k, s", &["10", "50", "50", "50", "0"]),
+        // What leaves a frame leaves no trace.
+        (
+            "SELECT i, sum(v) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS s,
+                    avg(v) OVER (ORDER BY i ROWS BETWEEN CURRENT ROW AND 1 FOLLOWING) AS a
+             FROM VALUES (1, 1e20D), (2, 1.0D), (3, double('NaN')), (4, 2.0D), (5, 3.0D), (6, null), (7, null), (8, 4.0D) AS t(i, v) ORDER BY i",
+            &["1 | 1e20 | 5e19", "2 | 1e20 | NaN", "3 | NaN | NaN", "4 | NaN | 2.5", "5 | 5.0 | 3.0", "6 | 3.0 | null", "7 | null | 4.0", "8 | 4.0 | 4.0"],
+        ),
+        (
+            "SELECT i, stddev(v) OVER (ORDER BY i ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS s,
+                    max_by(i, v) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS m,
+                    percentile(v, 0.5) OVER (ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS p,
+                    min_by(i, v) OVER () AS n, max_by(i, v) OVER (PARTITION BY i % 2 ORDER BY i) AS x
+             FROM VALUES (1, 5.0D), (2, 1.0D), (3, 9.0D), (4, null), (5, 3.0D) AS t(i, v) ORDER BY i",
+            &[
+                "1 | null | 1 | 5.0 | 2 | 1",
+                "2 | 2.8284271247461903 | 3 | 3.0 | 2 | 2",
+                "3 | 4.0 | 3 | 5.0 | 2 | 3",
+                "4 | 5.656854249492381 | 3 | 9.0 | 2 | 2",
+                "5 | 4.242640687119285 | 5 | 3.0 | 2 | 3",
+            ],
+        ),
         ("SELECT last_value(v) OVER (ORDER BY k, s) AS n FROM t.a ORDER BY k, s", &["40", "10", "null", "null", "50"]),
     ])
     .await;
