@@ -136,6 +136,7 @@ CASTS = [tuple(name.split(" ")[1:]) for name in TABLE if name.startswith("cast "
 define("count(*)", "count(*)")
 for _name in ("count", "sum", "min", "max", "avg"):
     define(_name, f"{_name}({{0}})")
+define("avg decimal", "avg({0})", "round(avg({0}), 6)")
 define("sum double", "sum({0})")
 define("count distinct", "count(DISTINCT {0})")
 define("count distinct 2", "count(DISTINCT {0}, {1})", "count(DISTINCT CASE WHEN ({0}) IS NULL OR ({1}) IS NULL THEN NULL ELSE ({0}, {1}) END)")

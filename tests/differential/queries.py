@@ -422,7 +422,7 @@ class Queries:
         if kind == "double":
             choices += [
                 lambda: Call("sum", (value("double"),), kind),
-                lambda: Call("avg", (value(rng.choice(NUMBERS)),), kind),
+                lambda: self.average(value, kind),
                 lambda: Call("median", (value("int"),), kind),
             ]
         if kind == "decimal(9,2)":
@@ -434,6 +434,11 @@ class Queries:
         if kind == "array<int>" or kind == "array<string>":
             choices.append(lambda: Call("collect_list", (value(kind[6:-1]),), kind))
         return rng.choice(choices)()
+
+    def average(self, value, kind):
+        """Of decimals it is a decimal with four digits more."""
+        of = self.rng.choice(NUMBERS)
+        return Call("avg decimal" if of.startswith("decimal") else "avg", (value(of),), kind)
 
     # ---- Windows
 
@@ -499,7 +504,7 @@ def renamed(relation, alias):
 
 
 AGGREGATES = {
-    "count(*)", "count", "sum", "min", "max", "avg", "count distinct", "count distinct 2", "sum distinct", "count_if", "bool_and", "bool_or",
+    "count(*)", "count", "sum", "min", "max", "avg", "avg decimal", "count distinct", "count distinct 2", "sum distinct", "count_if", "bool_and", "bool_or",
     "every", "count filter", "sum filter", "max filter", "collect_list", "collect_set", "median", "stddev", "grouping", "max_by",
 }
 
