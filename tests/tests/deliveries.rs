@@ -1,11 +1,17 @@
 //! Bad, empty, late and corrected deliveries: none stops a table for good, and none is passed over silently.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use serde_json::{Value, json};
-use trireme_tests::cli::Output;
-use trireme_tests::cluster::{Cluster, Options};
+use trireme_tests::{
+    cli::Output,
+    cluster::{Cluster, Options},
+    setting,
+};
 
 const SOURCE: &str = "raw.days";
 const TABLE: &str = "t.days";
@@ -151,6 +157,160 @@ fn what_others_put_there_is_never_passed_over() {
     world.holds(&[(1, "four"), (3, "three"), (5, "five"), (9, "one")]);
     world.deliver("d.ndjson", "{\"id\":6,\"v\":\"six\"}");
     assert_eq!(world.merge(&[]).done().json()["raw_versions"], json!(world.versions));
+}
+
+/// What a table must hold, whatever was delivered, skipped, superseded and merged before in whatever order.
+#[derive(Default)]
+struct Model {
+    /// What each version brings: keys and values.
+    content: BTreeMap<String, BTreeMap<u64, String>>,
+    skipped: BTreeSet<String>,
+    /// Superseded ones, and what is read in their place.
+    by: BTreeMap<String, String>,
+    /// The oldest that was ever merged.
+    first: Option<String>,
+}
+
+impl Model {
+    fn stands_in(&self, version: &String) -> bool {
+        self.by.values().any(|by| by == version)
+    }
+
+    fn is_marked(&self, version: &String) -> bool {
+        self.skipped.contains(version) || self.by.contains_key(version) || self.stands_in(version)
+    }
+
+    fn readable(&self) -> Vec<String> {
+        let is_read = |version: &&String| !self.skipped.contains(*version) && !self.stands_in(version);
+        self.content.keys().filter(is_read).cloned().collect()
+    }
+
+    fn merged(&mut self, job: &Value) {
+        let versions = job["raw_versions"].as_array().into_iter().flatten();
+        let oldest = versions.map(|version| version.as_str().unwrap().to_string()).min();
+        self.first = self.first.take().into_iter().chain(oldest).min();
+    }
+
+    /// Each key has the value of the last version that is read and has it. Rows of a newer one that is not read any more may still be there.
+    fn check(&self, table: &BTreeMap<u64, String>) {
+        let mut last = BTreeMap::new();
+        for version in self.readable().into_iter().filter(|version| Some(version) >= self.first.as_ref()) {
+            let read = self.by.get(&version).unwrap_or(&version);
+            last.extend(self.content[read].iter().map(|(key, value)| (*key, (version.clone(), value))));
+        }
+        for (key, (version, value)) in last {
+            let found = &table[&key];
+            let is_left = |(other, content): (&String, &BTreeMap<u64, String>)| {
+                *other > version && self.is_marked(other) && content.get(&key) == Some(found)
+            };
+            assert!(found == value || self.content.iter().any(is_left), "key {key} is {found}, and should be {value}");
+        }
+    }
+}
+
+/// A small generator: what it draws follows from the seed alone.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+
+    fn pick(&mut self, from: &[String]) -> Option<String> {
+        if from.is_empty() { None } else { Some(from[self.roll(from.len())].clone()) }
+    }
+}
+
+#[test]
+fn whatever_was_skipped_superseded_and_merged_before_a_table_holds_what_is_read_now() {
+    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let seed = setting("TRIREME_TEST_SEED", moment.as_millis() as u64 % 1_000_000);
+    let world = World::new();
+    for nth in 0..setting("TRIREME_TEST_SEEDS", 4) {
+        println!("TRIREME_TEST_SEED={} TRIREME_TEST_SEEDS=1", seed + nth);
+        history(&world.cluster, &format!("r.days{nth}"), &format!("r.table{nth}"), Dice(seed + nth));
+    }
+}
+
+/// A random history of one source and one table.
+fn history(cluster: &Cluster, source: &str, table: &str, mut dice: Dice) {
+    let mut model = Model::default();
+    let at = |version: &String| format!("{source}@{version}");
+    let merge = |more: &[&str]| {
+        let line = ["merge", "--table", table, "--source", source, "--pk", "k"];
+        cluster.json(&[&line, more].concat()).done().json()
+    };
+    for step in 0..14 {
+        let folder = |version: &String| cluster.lake().join("raw").join(source).join(version);
+        let all: Vec<String> = model.content.keys().cloned().collect();
+        let published = |version: &&String| folder(version).join("_manifest.json").exists();
+        let free: Vec<String> =
+            all.iter().filter(published).filter(|version| !model.is_marked(version)).cloned().collect();
+        let marked: Vec<String> = all
+            .iter()
+            .filter(|version| model.skipped.contains(*version) || model.by.contains_key(*version))
+            .cloned()
+            .collect();
+        let operation = if all.is_empty() { 0 } else { dice.roll(11) };
+        println!("{step}: operation {operation}");
+        match operation {
+            0..3 => {
+                let rows: BTreeMap<u64, String> =
+                    (0..=dice.roll(2)).map(|_| (dice.roll(5) as u64, format!("step {step}"))).collect();
+                let lines =
+                    rows.iter().map(|(k, v)| json!({ "k": k, "v": v }).to_string()).collect::<Vec<_>>().join("\n");
+                // One that others put there late, or a download.
+                let late = dice.pick(&all).map(|near| format!("{}{:03}Z", &near[..15], dice.roll(1000)));
+                let version = match late.filter(|late| operation == 2 && !all.contains(late)) {
+                    Some(late) => {
+                        fs::create_dir_all(folder(&late)).unwrap();
+                        fs::write(folder(&late).join("rows.ndjson"), lines).unwrap();
+                        late
+                    }
+                    None => cluster.deliver(source, "d.ndjson", lines)["raw_version"].as_str().unwrap().to_string(),
+                };
+                model.content.insert(version, rows);
+            }
+            3 => {
+                if let Some(version) = dice.pick(&free) {
+                    cluster.json(&["raw", "skip", &at(&version)]).done();
+                    model.skipped.insert(version);
+                }
+            }
+            4 | 5 => {
+                if let Some(version) = dice.pick(&marked) {
+                    cluster.json(&["raw", "unskip", &at(&version)]).done();
+                    model.skipped.remove(&version);
+                    model.by.remove(&version);
+                }
+            }
+            6 => {
+                if let (Some(one), Some(other)) = (dice.pick(&free), dice.pick(&free))
+                    && one != other
+                {
+                    cluster.json(&["raw", "supersede", &at(&one), "--by", &other]).done();
+                    model.by.insert(one, other);
+                }
+            }
+            7 | 8 => {
+                if let Some(version) = dice.pick(&model.readable()) {
+                    let range = format!("{version}..{version}");
+                    let which = if operation == 7 { ["--since", &version] } else { ["--versions", &range] };
+                    let force: &[&str] = if dice.roll(3) == 0 { &["--force"] } else { &[] };
+                    model.merged(&merge(&[&which[..], force].concat()));
+                }
+            }
+            _ => {}
+        }
+        if (operation > 8 || step == 13) && !model.readable().is_empty() {
+            model.merged(&merge(&["--all-pending"]));
+            let rows: Vec<Value> = cluster.sql(&format!("SELECT k, v FROM {table}"));
+            let rows = rows.iter().map(|row| (row["k"].as_u64().unwrap(), row["v"].as_str().unwrap().to_string()));
+            model.check(&rows.collect());
+            assert_eq!(merge(&["--all-pending"])["outcome"], "already applied");
+        }
+    }
 }
 
 #[test]
