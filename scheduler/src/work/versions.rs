@@ -136,24 +136,23 @@ impl Plan {
         pending(self, &self.found)
     }
 
-    /// Takes out what a history can't take in.
-    fn spare_history(&mut self, wanted: &mut Vec<RawVersion>) {
-        let Self { held, found, passed, left_out, .. } = self;
+    /// Takes out what a history can't take in: of what is older than what it holds, whatever it has not. `merged` are those that it has.
+    fn spare_history(&mut self, wanted: &mut Vec<RawVersion>, merged: &BTreeMap<RawVersion, bool>) {
+        let Self { held, found, left_out, .. } = self;
         wanted.retain(|version| {
             let is_older = held.is_some_and(|held| version.number() < held);
             let read = found.read_for(version);
-            let why = match (read != version, passed.as_ref() == Some(version)) {
-                (true, _) => format!("superseded by {read}, but what it brought can't be taken back out of a history"),
-                (_, true) => "older than what the history holds, which can't take it in".to_string(),
-                _ => return true,
+            let why = match (merged.get(version), read == version) {
+                _ if !is_older => return true,
+                (Some(instead), is_itself) if *instead != is_itself => return true,
+                (_, true) => "it is older than what the history holds, which can't take it in".to_string(),
+                (_, false) => {
+                    format!("superseded by {read}, but what it brought can't be taken back out of a history")
+                }
             };
-            if is_older {
-                left_out.insert(
-                    version.clone(),
-                    format!("{why}; drop the table and merge --all-pending to build it again"),
-                );
-            }
-            !is_older
+            let way_out = "drop the table and merge --all-pending to build it again";
+            left_out.insert(version.clone(), format!("{why}; {way_out}"));
+            false
         });
     }
 
@@ -237,8 +236,11 @@ impl Worker {
             wanted = vec![version.clone()];
             plan.wanted.push(Wanted { version, read, manifest: Some(manifest), follows: false });
         }
-        if spec.history.is_some() && !asked_for_one && !spec.force {
-            plan.spare_history(&mut wanted);
+        if let Some((table, content)) = table.filter(|_| spec.history.is_some() && !asked_for_one && !spec.force) {
+            let is_older = |version: &&RawVersion| held.is_some_and(|held| version.number() < held);
+            let older: Vec<RawVersion> = wanted.iter().filter(is_older).cloned().collect();
+            let merged = content.merged(table, &source, &older).await?;
+            plan.spare_history(&mut wanted, &merged);
         }
         let Some((first, last)) = wanted.first().cloned().zip(wanted.last().cloned()) else { return Ok(plan) };
         if let Some((table, content)) = table.filter(|_| held.is_some_and(|held| first.number() <= held)) {
