@@ -1,4 +1,4 @@
-//! `skewness`, `kurtosis` and `mode`.
+//! `skewness`, `kurtosis`, `regr_r2` and `mode`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -22,6 +22,9 @@ pub(super) fn functions() -> Vec<Arc<AggregateUDF>> {
     vec![
         Arc::new(AggregateUDF::new_from_impl(Moments { kurtosis: false, signature: numbers() })),
         Arc::new(AggregateUDF::new_from_impl(Moments { kurtosis: true, signature: numbers() })),
+        Arc::new(AggregateUDF::new_from_impl(Determination {
+            signature: Signature::exact(vec![DataType::Float64; 2], Volatility::Immutable),
+        })),
         Arc::new(AggregateUDF::new_from_impl(Mode { signature: Signature::any(1, Volatility::Immutable) })),
     ]
 }
@@ -119,6 +122,106 @@ impl Accumulator for Central {
             Some(self.count.sqrt() * self.m3 / self.m2.powf(1.5))
         };
         Ok(ScalarValue::Float64(value))
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// `regr_r2(y, x)`: of equal `y` it is 1, where DataFusion's has NULL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Determination {
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for Determination {
+    fn name(&self) -> &str {
+        "regr_r2"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let names = ["count", "mean_y", "mean_x", "square_y", "square_x", "product"];
+        let field = |name| Arc::new(Field::new(format!("{}[{name}]", args.name), DataType::Float64, false));
+        Ok(names.into_iter().map(field).collect())
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Pairs::default()))
+    }
+}
+
+/// Count, means, and sums of squares and products of pairs.
+#[derive(Debug, Default)]
+struct Pairs {
+    count: f64,
+    means: [f64; 2],
+    squares: [f64; 2],
+    product: f64,
+}
+
+impl Pairs {
+    fn merge(&mut self, [n, y, x, square_y, square_x, product]: [f64; 6]) {
+        if n == 0.0 {
+            return;
+        }
+        let total = self.count + n;
+        let (dy, dx) = (y - self.means[0], x - self.means[1]);
+        let weight = self.count * n / total;
+        self.squares[0] += square_y + dy * dy * weight;
+        self.squares[1] += square_x + dx * dx * weight;
+        self.product += product + dy * dx * weight;
+        self.means[0] += dy * n / total;
+        self.means[1] += dx * n / total;
+        self.count = total;
+    }
+}
+
+impl Accumulator for Pairs {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [y, x] = values else { return Err(wrong_call("regr_r2 takes two numbers")) };
+        for pair in y.as_primitive::<Float64Type>().iter().zip(x.as_primitive::<Float64Type>()) {
+            if let (Some(y), Some(x)) = pair {
+                self.merge([1.0, y, x, 0.0, 0.0, 0.0]);
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let columns: Vec<_> = states.iter().map(|column| column.as_primitive::<Float64Type>()).collect();
+        let [n, y, x, square_y, square_x, product] = columns.as_slice() else {
+            return Err(wrong_call("regr_r2 has six states"));
+        };
+        for row in 0..n.len() {
+            self.merge([n, y, x, square_y, square_x, product].map(|column| column.value(row)));
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let [y, x] = self.means;
+        let [square_y, square_x] = self.squares;
+        let state = [self.count, y, x, square_y, square_x, self.product];
+        Ok(state.into_iter().map(|value| ScalarValue::Float64(Some(value))).collect())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let [square_y, square_x] = self.squares;
+        let correlation = self.product / (square_y * square_x).sqrt();
+        Ok(ScalarValue::Float64(match (square_y, square_x) {
+            (_, 0.0) => None,
+            (0.0, _) => Some(1.0),
+            _ => Some(correlation * correlation),
+        }))
     }
 
     fn size(&self) -> usize {

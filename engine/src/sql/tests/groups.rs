@@ -208,6 +208,11 @@ async fn windows_ignore_nulls() {
                 "5 | 4.242640687119285 | 5 | 3.0 | 2 | 3",
             ],
         ),
+        (
+            "SELECT g, regr_r2(y, x) AS r FROM VALUES ('a', 1, 1), ('a', 1, 2), ('b', 1, 1), ('b', 2, 1), ('c', 1, 1), ('d', 1, 1), ('d', 2, 2), ('d', null, 4)
+             AS t(g, y, x) GROUP BY g ORDER BY g",
+            &["a | 1.0", "b | null", "c | null", "d | 1.0"],
+        ),
         ("SELECT last_value(v) OVER (ORDER BY k, s) AS n FROM t.a ORDER BY k, s", &["40", "10", "null", "null", "50"]),
     ])
     .await;
