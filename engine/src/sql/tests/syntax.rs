@@ -123,6 +123,11 @@ async fn names_are_sparks() {
         ("WITH v AS (VALUES (1, 2)) SELECT col2 FROM v", &["2"]),
         ("SELECT col1 FROM (VALUES (3), (1) ORDER BY col1 LIMIT 1)", &["1"]),
         ("SELECT id * 2 AS d FROM range(1, 4) ORDER BY id", &["2", "4", "6"]),
+        // A product with a constant zero keeps its type.
+        (
+            "SELECT typeof(CAST(0 AS decimal(9,2)) * id) AS a, typeof(id * 0.0) AS b, CAST(0.00 AS decimal(9,2)) * id = CAST(3.00 AS decimal(9,2)) AS c FROM range(1, 2)",
+            &["decimal(30,2) | decimal(22,1) | false"],
+        ),
         ("SELECT id FROM range(0, 10, 5, 3) ORDER BY id", &["0", "5"]),
         ("FROM t.sales SELECT shop WHERE qty = 1", &["a"]),
         ("SELECT 1 AS a, a + 1 AS b, b * 2 AS c", &["1 | 2 | 4"]),
