@@ -251,7 +251,8 @@ fn shuffled(
     };
     let is_one = |plan: &Arc<dyn ExecutionPlan>| plan.output_partitioning().partition_count() == 1;
     let (left_keys, right_keys): (Vec<_>, Vec<_>) = join.on().iter().cloned().unzip();
-    let sides = match is_one(left) && is_one(join.right()) {
+    // Sides of which nothing is known may be partitioned again when a part of the plan is optimized again: within its task.
+    let sides = match [left, join.right()].into_iter().all(|side| is_one(side) && has_known_rows(side)) {
         true => vec![left.clone(), join.right().clone()],
         false => vec![exchanged(left, left_keys, config)?, exchanged(join.right(), right_keys, config)?],
     };
@@ -338,6 +339,11 @@ fn gives_left_rows(kind: JoinType) -> bool {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
         JoinType::Inner | JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => false,
     }
+}
+
+fn has_known_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
+    statistics.is_ok_and(|statistics| statistics.num_rows.get_value().is_some())
 }
 
 fn is_small(plan: &Arc<dyn ExecutionPlan>) -> bool {
