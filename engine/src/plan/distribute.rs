@@ -343,7 +343,8 @@ fn gives_left_rows(kind: JoinType) -> bool {
 
 fn has_known_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new());
-    statistics.is_ok_and(|statistics| statistics.num_rows.get_value().is_some())
+    // A stage without a row tells nothing of itself.
+    statistics.is_ok_and(|statistics| statistics.num_rows.get_value().is_some_and(|rows| *rows > 0))
 }
 
 fn is_small(plan: &Arc<dyn ExecutionPlan>) -> bool {
